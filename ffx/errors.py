@@ -1,0 +1,92 @@
+"""Every exception and warning that ffx raises, in one family under `FfxError`.
+
+Each class also derives from the built-in that a caller would expect there, so that
+`except ValueError` round a bad file keeps working for somebody who has not read this page.
+"""
+
+__all__ = [
+    "FfxError",
+    "FormatError",
+    "ChecksumError",
+    "FieldError",
+    "WriterError",
+    "SampleError",
+    "DecodeError",
+    "PipelineError",
+    "OperationError",
+    "LoaderError",
+    "LibraryError",
+    "FfxWarning",
+]
+
+
+class FfxError(Exception):
+    """Root of everything that ffx raises on purpose."""
+
+
+class FormatError(FfxError, ValueError):
+    """A file is not a valid `.beton` file: says where, what was expected and what was found."""
+
+
+class ChecksumError(FormatError):
+    """Bytes of a file differ from the checksum that its writer stored."""
+
+
+class FieldError(FfxError, TypeError):
+    """A value cannot be stored in the field that it was given to, or a field is ill-defined."""
+
+
+class WriterError(FfxError, RuntimeError):
+    """A data set could not be written; nothing stands at the final path."""
+
+
+class SampleError(WriterError):
+    """One sample stopped the writer: the message names its index in the source.
+
+    Attributes:
+        index: the sample's index in the source data set.
+    """
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.index)
+
+
+class PipelineError(FfxError, ValueError):
+    """A pipeline cannot be built: names the pipeline, the operation and what to change."""
+
+
+class LoaderError(FfxError, RuntimeError):
+    """A batch could not be made; the original exception, if any, is the cause."""
+
+
+class DecodeError(LoaderError):
+    """A stored sample could not be decoded.
+
+    Attributes:
+        field: name of the field, or `None`.
+        sample_id: index of the sample in the file, or `None`.
+    """
+
+    def __init__(self, message: str, field: str | None = None, sample_id: int | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.sample_id = sample_id
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.field, self.sample_id)
+
+
+class OperationError(LoaderError):
+    """An operation of a pipeline raised; the original exception is the cause."""
+
+
+class LibraryError(FfxError, ImportError):
+    """A shared library that ffx calls is missing or too old; the message says how to get it."""
+
+
+class FfxWarning(UserWarning):
+    """What ffx warns of: legal, but probably not what the caller wants."""

@@ -1,0 +1,103 @@
+"""The protocol that every step of a pipeline follows: FFCV's, with two optional additions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .allocation_query import Allocation, AllocationQuery
+from .state import State
+
+if TYPE_CHECKING:
+    from ..fields.base import Field
+
+__all__ = ["Operation", "NativeStep"]
+
+
+@dataclass(frozen=True)
+class NativeStep:
+    """An operation as a compiled kernel that worker threads call without Python.
+
+    Attributes:
+        kernel: the compiled `int64 kernel(step, first, stop, thread)` (a numba `cfunc`), as
+            described in `ffx.kernels.step`.
+        words: the kernel's own integers, placed from `step.OWN` on.
+        in_place: the kernel changes its input and needs no target.
+        keep: whatever must stay alive while addresses in `words` are in use.
+        accepts_flip: the kernel can mirror its result: `(probability word, key word)` are the
+            indices into `words` that the planner fills in when a flip is fused; else `None`.
+        flip_probability: set by a flip that can be fused into the step before it.
+    """
+
+    kernel: Any
+    words: tuple[int, ...] = ()
+    in_place: bool = False
+    keep: tuple = field(default=(), compare=False)
+    accepts_flip: tuple[int, int] | None = None
+    flip_probability: float | None = None
+
+
+class Operation(ABC):
+    """One step of a pipeline: a decoder or a transform.
+
+    A subclass says what it returns (`declare_state_and_memory`) and gives a function that makes a
+    batch (`generate_code`). That function is called as `function(input, memory)`, where `memory` is
+    what was asked for (an array or a tensor whose first dimension is the batch, a tuple of them, or
+    `None`), and returns the result. It may carry attributes:
+
+    - `is_parallel`: accepted, without meaning here (the loader divides the work).
+    - `with_indices`: it gets the samples' indices in the file (`uint64[n]`) as a further argument.
+    - `with_random`: it gets `uint64[n, 3]` random streams as the last argument: see
+      `ffx.kernels.rng`; numbers drawn from them depend on seed, epoch, sample and operation alone.
+
+    Decoders get the indices as their input, and after `memory` (and the indices, if asked for) the
+    field's metadata (one record a sample of the file) and the state of the storage, which
+    `self.memory_read(pointer, state)` turns into the stored bytes.
+
+    Attributes:
+        per_sample: the function treats each sample by itself, so it may be called on parts of a
+            batch by several threads at once. A subclass that changes `generate_code` says it again.
+    """
+
+    per_sample: bool = False
+
+    def __init__(self) -> None:
+        self.metadata: np.ndarray | None = None
+        self.memory_read: Callable | None = None
+
+    def accept_field(self, field: "Field") -> None:
+        """Called with the field that the pipeline starts from, before anything is declared."""
+        self.field = field
+
+    def accept_globals(self, metadata: np.ndarray, memory_read: Callable) -> None:
+        """Called with the field's metadata, `record[num_samples]`, and the storage's reader."""
+        self.metadata = metadata
+        self.memory_read = memory_read
+
+    @abstractmethod
+    def generate_code(self) -> Callable:
+        """The function that makes a batch (see the class)."""
+
+    def declare_shared_memory(self, previous_state: State) -> AllocationQuery | None:
+        """Memory that is initialised once a batch and passed to the function as its last argument."""
+        return None
+
+    def generate_code_for_shared_state(self) -> Callable | None:
+        """The function that initialises the shared memory."""
+        return None
+
+    @abstractmethod
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
+        """The state after this operation, and the memory that it writes to."""
+
+    def native_step(self, previous_state: State) -> NativeStep | None:
+        """This operation as a compiled kernel, or `None` where only `generate_code` will do.
+
+        Called after `declare_state_and_memory`. It must compute what `generate_code` computes.
+        A subclass that changes `generate_code` but not this method is never run by it.
+        """
+        return None
