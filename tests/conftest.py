@@ -29,7 +29,7 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_threads_left() -> Iterator[None]:
     """Fail when the test leaves a thread behind that was not there before."""
     before = set(threading.enumerate())
@@ -40,7 +40,7 @@ def no_threads_left() -> Iterator[None]:
     assert not left, f"threads left behind: {sorted(thread.name for thread in left)}"
 
 
-@pytest.fixture()
+@pytest.fixture
 def generator() -> np.random.Generator:
     """NumPy random generator with a fixed seed, new for every test."""
     return np.random.default_rng(20240229)

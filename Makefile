@@ -1,0 +1,74 @@
+# What a newcomer needs is `make demo` and `make test`: both set everything up first, and only once.
+#
+#   PYTHON=python3.12     the interpreter that the environment is made with (default: the first that fits)
+#   PIP_FLAGS=…           further options for pip, for instance an index with CPU-only wheels of torch
+#   PYTEST_FLAGS=…        further options for pytest
+#   IMAGES=FOLDER         pictures for `make bench`
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Kernels are compiled once and kept. numba looks at a function's own file alone when it decides whether a
+# compiled copy is still good, not at the files of the functions inlined into it: so the folder's name is a
+# checksum of all sources.
+SOURCES := $(shell find ffx -name '*.py' 2>/dev/null | LC_ALL=C sort)
+CHECKSUM := $(firstword $(shell cat $(SOURCES) /dev/null | cksum))
+KERNEL_CACHES := $(CURDIR)/$(VENV)/kernels
+export NUMBA_CACHE_DIR := $(KERNEL_CACHES)/$(CHECKSUM)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format bench clean prune
+
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) prune ## Make .venv and install ffx with its tools into it (the others do this by themselves).
+
+demo: setup ## Write a small real data set, train a ResNet on it, print the table; all under runs/.
+	$(BIN)/python examples/demo.py
+
+test: setup ## Run the suite without its slow tests (under ten minutes on two cores).
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-all: setup ## Run every test.
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: setup ## Check style, formatting, types and shell scripts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@for script in .ci/run $$(git ls-files -co --exclude-standard '*.sh'); do bash -n "$$script" || exit 1; done
+	@if command -v shellcheck > /dev/null; then \
+		shellcheck .ci/run $$(git ls-files -co --exclude-standard '*.sh'); \
+	fi
+
+format: setup ## Put the sources into the project's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure the loader beside its peers on your pictures: make bench IMAGES=FOLDER.
+	@if [ -z "$(IMAGES)" ]; then \
+		echo "make bench: say which pictures to use, for instance: make bench IMAGES=/data/imagenet/val" >&2; exit 2; \
+	fi
+	$(BIN)/python -m benchmarks loader --images "$(IMAGES)" --out results/loader.jsonl
+
+clean: ## Remove the environment, build products and caches (never runs/ or results/).
+	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Compiled copies of sources that are no longer these.
+prune: $(STAMP)
+	@if [ -d "$(KERNEL_CACHES)" ]; then \
+		find "$(KERNEL_CACHES)" -mindepth 1 -maxdepth 1 -not -name "$(CHECKSUM)" -exec rm -rf {} +; \
+	fi
+
+# The stamp is newer than pyproject.toml exactly when what that file asks for is installed.
+$(STAMP): pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade $(PIP_FLAGS) "pip>=23.1"
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) --editable ".[dev,demo]"
+	@touch $@
+
+$(BIN)/python:
+	@scripts/make_environment.sh $(VENV)
