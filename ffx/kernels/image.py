@@ -1,0 +1,177 @@
+"""Native steps that make images: find the stored bytes, decode, crop, resize and mirror in one go."""
+
+from __future__ import annotations
+
+from numba import cfunc, njit
+
+from .crop import center_crop, random_crop
+from .jpeg import decode_region, decode_whole
+from .memory import KERNEL_OPTIONS, copy_bytes, load_f64, load_u8, load_u16, load_u32, load_u64
+from .resize import resize_crop
+from .rng import uniform
+from .step import (
+    KERNEL_SIGNATURE,
+    METADATA,
+    METADATA_BYTES,
+    OCCURRENCES,
+    OK,
+    OUT_OF_FILE,
+    OWN,
+    RANDOM_KEY,
+    SAMPLE_IDS,
+    SIZE_MISMATCH,
+    STORAGE,
+    TARGET,
+    TARGET_BYTES,
+    UNKNOWN_MODE,
+    failure,
+    locate,
+    word,
+)
+
+__all__ = [
+    "CENTER_CROP",
+    "FLIP_KEY",
+    "FLIP_PROBABILITY",
+    "JPEG_MODE",
+    "OWN_WORDS",
+    "RANDOM_CROP",
+    "RAW_MODE",
+    "decode_cropped_images",
+    "decode_whole_images",
+]
+
+JPEG_MODE = 0
+RAW_MODE = 1
+
+RANDOM_CROP = 0
+CENTER_CROP = 1
+
+# The kernel's own words, counted from `step.OWN`. Floats are stored as their bits.
+HEIGHT = 0
+WIDTH = 1
+CROP = 2  # RANDOM_CROP or CENTER_CROP
+SMALLEST = 3  # RANDOM_CROP: least share of the area; CENTER_CROP: share of the shorter side
+LARGEST = 4
+LOG_NARROW = 5
+LOG_WIDE = 6
+FLIP_PROBABILITY = 7
+FLIP_KEY = 8
+OWN_WORDS = 9
+
+
+@njit(inline="always")
+def _own(step, index):
+    return word(step, OWN + index)
+
+
+@njit(inline="always")
+def _own_float(step, index):
+    return load_f64(step + 8 * (OWN + index))
+
+
+@njit(**KERNEL_OPTIONS)
+def _record(step, sample):
+    """An image's metadata, packed: `(mode, width, height, pointer)`."""
+    record = word(step, METADATA) + sample * word(step, METADATA_BYTES)
+    mode = int(load_u8(record))
+    width = int(load_u16(record + 1))
+    height = int(load_u16(record + 3))
+    return mode, width, height, load_u64(record + 5)
+
+
+@njit(**KERNEL_OPTIONS)
+def _crop_for(step, height, width, sample, occurrence):
+    if _own(step, CROP) == CENTER_CROP:
+        return center_crop(height, width, _own_float(step, SMALLEST))
+    return random_crop(
+        height,
+        width,
+        _own_float(step, SMALLEST),
+        _own_float(step, LARGEST),
+        _own_float(step, LOG_NARROW),
+        _own_float(step, LOG_WIDE),
+        word(step, RANDOM_KEY),
+        sample,
+        occurrence,
+    )
+
+
+@njit(**KERNEL_OPTIONS)
+def _decode_cropped(step, position, thread):
+    sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
+    occurrence = int(load_u32(word(step, OCCURRENCES) + 4 * position))
+    mode, width, height, pointer = _record(step, sample)
+    if mode != JPEG_MODE and mode != RAW_MODE:
+        return UNKNOWN_MODE
+    data, size = locate(word(step, STORAGE), pointer, 3 * width * height if mode == RAW_MODE else -1)
+    if data == 0 or width == 0 or height == 0:
+        return OUT_OF_FILE
+    top, left, crop_height, crop_width = _crop_for(step, height, width, sample, occurrence)
+    flip = 0
+    probability = _own_float(step, FLIP_PROBABILITY)
+    if probability > 0.0 and uniform(_own(step, FLIP_KEY), sample, occurrence, 0) < probability:
+        flip = 1
+    stride = 3 * width
+    if mode == JPEG_MODE:
+        status, data, stride, region_top, region_left, height, width = decode_region(
+            thread, data, size, height, width, top, left, crop_height, crop_width
+        )
+        if status != OK:
+            return status
+        top -= region_top
+        left -= region_left
+    target = word(step, TARGET) + position * word(step, TARGET_BYTES)
+    return resize_crop(
+        data,
+        stride,
+        height,
+        width,
+        top,
+        left,
+        crop_height,
+        crop_width,
+        target,
+        _own(step, HEIGHT),
+        _own(step, WIDTH),
+        flip,
+        thread,
+    )
+
+
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def decode_cropped_images(step, first, stop, thread):
+    """RGB uint8 `(HEIGHT, WIDTH, 3)` of a crop of each stored image."""
+    for position in range(first, stop):
+        status = _decode_cropped(step, position, thread)
+        if status != OK:
+            return failure(position, status)
+    return OK
+
+
+@njit(**KERNEL_OPTIONS)
+def _decode_whole(step, position, thread):
+    sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
+    mode, width, height, pointer = _record(step, sample)
+    if mode != JPEG_MODE and mode != RAW_MODE:
+        return UNKNOWN_MODE
+    if height != _own(step, HEIGHT) or width != _own(step, WIDTH):
+        return SIZE_MISMATCH
+    data, size = locate(word(step, STORAGE), pointer, 3 * width * height if mode == RAW_MODE else -1)
+    if data == 0:
+        return OUT_OF_FILE
+    target = word(step, TARGET) + position * word(step, TARGET_BYTES)
+    if mode == JPEG_MODE:
+        return decode_whole(thread, data, size, height, width, target, 3 * width)
+    copy_bytes(target, data, size)
+    return OK
+
+
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def decode_whole_images(step, first, stop, thread):
+    """RGB uint8 `(HEIGHT, WIDTH, 3)` of each stored image, all of which have that size."""
+    for position in range(first, stop):
+        status = _decode_whole(step, position, thread)
+        if status != OK:
+            return failure(position, status)
+    return OK

@@ -1,0 +1,175 @@
+"""Worker threads of the loader's own: they stay in compiled code and take work sample by sample.
+
+A worker comes back to Python only when a stage is complete, when there is nothing to take, or when a
+Python call waits for a thread. The tasks of several batches are open at once, so a slow sample holds
+up neither its batch's other samples nor the next batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from ..errors import LoaderError
+from ..kernels import tasks
+from ..kernels.jpeg import release_decoder
+from ..kernels.memory import THREAD_WORDS, release_thread
+
+__all__ = ["Engine", "Stage"]
+
+
+class Stage:
+    """A row of native steps over the samples of one batch, in memory where workers find it.
+
+    Args:
+        steps: `(address of the kernel, address of the step's words)` of each step, in order.
+    """
+
+    def __init__(self, steps: Sequence[tuple[int, int]]) -> None:
+        self.words = np.zeros(tasks.FIRST_STEP + 2 * len(steps), dtype=np.int64)
+        self.words[tasks.STEPS] = len(steps)
+        self.words[tasks.FIRST_STEP :] = [address for step in steps for address in step]
+        self.completed = threading.Event()
+
+    @property
+    def address(self) -> int:
+        """What the ring of tasks knows it by."""
+        return self.words.ctypes.data
+
+    @property
+    def failure(self) -> tuple[int, int, int] | None:
+        """`(index of the step, position in the batch, status)` of the first failure, or `None`."""
+        error = int(self.words[tasks.ERROR])
+        if error == 0:
+            return None
+        return (error >> 48) - 1, ((error & ((1 << 48) - 1)) >> 8) - 1, error & 0xFF
+
+
+class Engine:
+    """A few threads that run stages and calls. Closing it ends the threads; closing twice is safe.
+
+    Args:
+        num_workers: threads.
+        capacity: tasks that can be waiting at once.
+    """
+
+    def __init__(self, num_workers: int, capacity: int) -> None:
+        self._control = np.zeros(tasks.CONTROL_WORDS, dtype=np.int64)
+        self._ring = np.zeros((max(capacity, 1), 3), dtype=np.int64)
+        self._submitted: dict[int, Stage] = {}
+        self._calls: deque[tuple[Future, Callable]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self.error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._worker, name=f"ffx-worker-{number}", daemon=True)
+            for number in range(num_workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, stage: Stage, total: int, chunk: int = 1) -> None:
+        """Publish `total` samples of a stage, `chunk` to a task; `stage.completed` tells the end."""
+        with self._changed:
+            stage.completed.clear()
+            if self._closed or self.error is not None or total == 0:
+                stage.completed.set()
+                return
+            self._submitted[stage.address] = stage
+            tasks.publish(*self._addresses(), stage.address, total, chunk)
+            self._changed.notify_all()
+
+    def call(self, functions: Sequence[Callable]) -> list:
+        """Run Python functions on the workers and wait for their results, in order.
+
+        Raises:
+            Exception: whatever the first failing function raised.
+            LoaderError: when the engine is closed meanwhile.
+        """
+        futures: list[Future] = [Future() for _ in functions]
+        with self._changed:
+            if self._closed:
+                raise LoaderError("the loader's iterator was closed while a batch was being made")
+            self._calls.extend(zip(futures, functions))
+            self._announce_calls()
+            self._changed.notify_all()
+        return [future.result() for future in futures]
+
+    def wait(self, stage: Stage) -> None:
+        """Wait for a submitted stage.
+
+        Raises:
+            LoaderError: when a worker died of something unexpected, which is the cause.
+        """
+        stage.completed.wait()
+        if self.error is not None:
+            raise LoaderError(f"a worker thread of the loader failed: {self.error!r}") from self.error
+
+    def close(self) -> None:
+        """End all threads, whatever is still to do."""
+        with self._changed:
+            self._closed = True
+            tasks.set_flag(self._control.ctypes.data, tasks.STOP, 1)
+            self._release_waiters(LoaderError("the loader's iterator was closed while a batch was being made"))
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _addresses(self) -> tuple[int, int, int]:
+        return self._control.ctypes.data, self._ring.ctypes.data, len(self._ring)
+
+    def _announce_calls(self) -> None:
+        tasks.set_flag(self._control.ctypes.data, tasks.CALLS, len(self._calls))
+
+    def _release_waiters(self, error: BaseException) -> None:
+        while self._calls:
+            self._calls.popleft()[0].set_exception(error)
+        self._announce_calls()
+        for stage in self._submitted.values():
+            stage.completed.set()
+        self._changed.notify_all()
+
+    def _worker(self) -> None:
+        thread = np.zeros(THREAD_WORDS, dtype=np.int64)
+        try:
+            while True:
+                outcome = tasks.work(*self._addresses(), thread.ctypes.data)
+                if outcome == tasks.STOPPED:
+                    return
+                if outcome == tasks.WANTED:
+                    self._answer_call()
+                elif outcome == tasks.IDLE:
+                    self._wait_for_work()
+                else:
+                    with self._changed:
+                        self._submitted.pop(outcome).completed.set()
+        except BaseException as error:  # Nothing may end a worker unseen: the consumer would wait for ever.
+            with self._changed:
+                self.error = error
+                self._release_waiters(error)
+        finally:
+            release_decoder(thread)
+            release_thread(thread)
+
+    def _answer_call(self) -> None:
+        with self._changed:
+            if not self._calls:
+                return
+            future, function = self._calls.popleft()
+            self._announce_calls()
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    def _wait_for_work(self) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed
+                or self._calls
+                or self._control[tasks.TAKEN] < self._control[tasks.PUBLISHED]
+            )

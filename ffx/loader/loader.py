@@ -1,0 +1,290 @@
+"""The loader: a file, an order, pipelines; iterating over it gives an epoch's batches."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import Enum, auto, unique
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import FfxWarning, LoaderError, PipelineError
+from ..fields.base import Field
+from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
+from ..pipeline.graph import Graph
+from ..pipeline.operation import Operation
+from ..pipeline.pipeline_spec import PipelineSpec
+from ..pipeline.plan import Plan
+from ..reader import Reader
+from ..traversal_order import QuasiRandom, Random, Sequential
+from ..traversal_order.base import TraversalOrder
+from .epoch_iterator import EpochIterator
+from .slots import SlotPool
+from .specs import complete_specs
+
+__all__ = ["DEFAULT_OS_CACHE", "ORDER_MAP", "ORDER_TYPE", "Loader", "OrderOption"]
+
+
+@unique
+class OrderOption(Enum):
+    """In which order samples come.
+
+    SEQUENTIAL: as in the file. RANDOM: a new permutation each epoch. QUASI_RANDOM: random among few
+    pages at a time, for files that are larger than memory (with `os_cache=False`).
+    """
+
+    SEQUENTIAL = auto()
+    RANDOM = auto()
+    QUASI_RANDOM = auto()
+
+
+ORDER_TYPE = OrderOption | TraversalOrder | type[TraversalOrder]
+
+ORDER_MAP: dict[OrderOption, type[TraversalOrder]] = {
+    OrderOption.SEQUENTIAL: Sequential,
+    OrderOption.RANDOM: Random,
+    OrderOption.QUASI_RANDOM: QuasiRandom,
+}
+
+DEFAULT_OS_CACHE: bool = not int(os.environ.get("FFX_DEFAULT_CACHE_PROCESS", "0"))
+
+
+class Loader:
+    """Loads batches from a `.beton` file; takes FFCV's place with the same arguments.
+
+    Args:
+        fname: path of the file, written by ffx or by FFCV.
+        batch_size: samples a batch.
+        num_workers: threads that decode; below 1: as many as this process may use cores.
+        os_cache: map the file and leave caching to the operating system (right for files that fit
+            into memory, and shared by all processes); False: read pages ahead into own memory.
+        order: an `OrderOption`, or a class derived from `TraversalOrder`.
+        distributed: share the samples among the ranks of torch's process group, each sample exactly
+            once an epoch.
+        seed: of the order and of all augmentations; `None` draws one (0 when distributed, since all
+            ranks need the same).
+        indices: samples to use, `None`: all. One that stands there twice comes twice an epoch.
+        pipelines: by name, a sequence of operations, a `PipelineSpec`, or `None` to leave a field out.
+            A field that is not mentioned gets its default decoder and `ToTensor`.
+        custom_fields: class of each field of a type of its own, by field name.
+        drop_last: leave out a last batch that is not full.
+        batches_ahead: finished batches that may wait; two more are in memory.
+        recompile: generate and compile the operations' functions anew each epoch.
+        order_kwargs: further arguments for the order's class.
+
+    Raises:
+        FormatError: when the file is not valid.
+        PipelineError: when a pipeline cannot be built.
+
+    Iterating gives tuples: one entry a field in the file's order, then one for each derived pipeline.
+    Every random number depends on the seed, the epoch, the sample and the operation alone, so one seed
+    gives the same batches for any number of workers (other people's operations aside that draw from
+    generators of their own: those are seeded from the batch).
+    """
+
+    def __init__(
+        self,
+        fname: str | os.PathLike,
+        batch_size: int,
+        num_workers: int = -1,
+        os_cache: bool = DEFAULT_OS_CACHE,
+        order: ORDER_TYPE = OrderOption.SEQUENTIAL,
+        distributed: bool = False,
+        seed: int | None = None,
+        indices: Sequence[int] | None = None,
+        pipelines: Mapping[str, Sequence[Operation | torch.nn.Module] | PipelineSpec | None] | None = None,
+        custom_fields: Mapping[str, type[Field]] | None = None,
+        drop_last: bool = True,
+        batches_ahead: int = 3,
+        recompile: bool = False,
+        order_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._args = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self.fname = os.fspath(fname)
+        self.batch_size = _at_least_one("batch_size", batch_size)
+        self.num_workers = num_workers if num_workers >= 1 else _usable_cores()
+        self.batches_ahead = _at_least_one("batches_ahead", batches_ahead)
+        self.distributed = bool(distributed)
+        self.drop_last = bool(drop_last)
+        self.recompile = bool(recompile)
+        self.seed = self._args["seed"] = self._chosen_seed(seed)
+        self.next_epoch = 0
+        self.reader = Reader(self.fname, dict(custom_fields or {}))
+        self.indices = self._checked_indices(indices)
+        self.memory_manager: MemoryManager = (OSCacheManager if os_cache else ProcessCacheManager)(self.reader)
+        self.traversal_order = self._make_order(order, dict(order_kwargs or {}))
+        self.field_name_to_f_ix = {name: number for number, name in enumerate(self.reader.handlers)}
+        self.pipeline_specs = complete_specs(pipelines or {}, self.reader.handlers)
+        self.graph = Graph(
+            self.pipeline_specs,
+            self.reader.handlers,
+            self.field_name_to_f_ix,
+            self.reader.metadata,
+            self.memory_manager.compile_reader(),
+        )
+        self.plan = Plan(self.graph)
+        # Mistakes in a pipeline show here, not in a thread at the first epoch.
+        self.plan.schedule(self.seed, 0)
+        self.slot_pool = SlotPool()
+        self._has_duplicates = indices is not None and len(np.unique(self.indices)) < len(self.indices)
+        self._order_length: int | None = None
+        self._warn_of_dropped_samples(order)
+
+    def _chosen_seed(self, seed: int | None) -> int:
+        if seed is not None:
+            return int(seed)
+        if self.distributed:
+            warnings.warn("distributed=True without a seed: using 0, since all ranks need the same", FfxWarning, 3)
+            return 0
+        return secrets.randbits(31)
+
+    def _checked_indices(self, indices: Sequence[int] | None) -> np.ndarray:
+        count = int(self.reader.num_samples)
+        if indices is None:
+            return np.arange(count, dtype=np.uint64)
+        chosen = np.asarray(indices)
+        if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
+            raise LoaderError(f"expected indices as a list of integers, found {chosen.dtype} of shape {chosen.shape}")
+        if chosen.size and (int(chosen.min()) < 0 or int(chosen.max()) >= count):
+            raise LoaderError(
+                f"{self.fname}: expected indices from 0 to {count - 1}, found {chosen.min()} to {chosen.max()}"
+            )
+        return chosen.astype(np.uint64)
+
+    def _make_order(self, order: ORDER_TYPE, arguments: dict[str, Any]) -> TraversalOrder:
+        if isinstance(order, OrderOption):
+            return ORDER_MAP[order](self, **arguments)
+        if isinstance(order, type) and issubclass(order, TraversalOrder):
+            return order(self, **arguments)
+        if isinstance(order, TraversalOrder):
+            return order
+        raise LoaderError(f"expected an OrderOption or a TraversalOrder as order, found {order!r}")
+
+    def _warn_of_dropped_samples(self, order: ORDER_TYPE) -> None:
+        remainder = len(self.indices) % self.batch_size
+        if self.drop_last and order is OrderOption.SEQUENTIAL and remainder:
+            warnings.warn(
+                f"{self.fname}: drop_last=True leaves the last {remainder} samples out of every epoch, always the same "
+                "in this order: pass drop_last=False to get them all",
+                FfxWarning,
+                stacklevel=3,
+            )
+
+    def next_traversal_order(self) -> np.ndarray:
+        """The samples of the coming epoch (of this rank), in order."""
+        return np.asarray(self.traversal_order.sample_order(self.next_epoch))
+
+    def __len__(self) -> int:
+        """Batches an epoch (of this rank)."""
+        if self._order_length is None:
+            self._order_length = len(self.next_traversal_order())
+        samples = self._order_length
+        if self.drop_last:
+            world = _world_size() if self.distributed else 1
+            # All ranks must make the same number of steps.
+            samples = min(samples, len(self.indices) // world) if world > 1 else samples
+            return samples // self.batch_size
+        return -(-samples // self.batch_size)
+
+    def __iter__(self) -> EpochIterator:
+        order = self.next_traversal_order()
+        self._order_length = len(order)
+        if self.drop_last:
+            order = order[: len(self) * self.batch_size]
+        self.next_epoch += 1
+        if self.recompile:
+            self.plan.recompile()
+        return EpochIterator(self, order)
+
+    def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int) -> AbstractContextManager:
+        """The storage's context for an epoch whose batches are known, several of them under way at once."""
+        schedule = self.memory_manager.schedule_epoch
+        if "in_flight" in inspect.signature(schedule).parameters:
+            return schedule(batches, in_flight=in_flight)
+        return schedule(batches)
+
+    def occurrences(self, order: np.ndarray) -> np.ndarray | None:
+        """How often each sample of an order came before in it: `uint32`, or `None` if none comes twice."""
+        if not self._has_duplicates:
+            return None
+        by_sample = np.argsort(order, kind="stable")
+        ordered = order[by_sample]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        lengths = np.diff(np.r_[starts, len(ordered)])
+        result = np.empty(len(order), dtype=np.uint32)
+        result[by_sample] = np.arange(len(ordered)) - np.repeat(starts, lengths)
+        return result
+
+    def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
+        """A loader of the samples whose decoded `field_name` satisfies `condition`.
+
+        Goes through this loader's samples once. The new loader's `indices` are the samples' indices in
+        the file.
+
+        Raises:
+            PipelineError: when the file has no such field.
+        """
+        if field_name not in self.reader.handlers:
+            raise PipelineError(f"{self.fname}: no field {field_name!r}; there are {', '.join(self.reader.handlers)}")
+        pipelines: dict[str, Any] = dict.fromkeys(self.reader.handlers)
+        given = dict(self._args["pipelines"] or {})
+        if given.get(field_name) is not None:
+            pipelines[field_name] = given[field_name]
+        else:
+            del pipelines[field_name]
+        arguments = {
+            **self._args,
+            "pipelines": pipelines,
+            "order": OrderOption.SEQUENTIAL,
+            "distributed": False,
+            "drop_last": False,
+            "order_kwargs": None,
+        }
+        with Loader(**arguments) as values:
+            kept = [bool(condition(sample)) for (batch,) in values for sample in batch]
+        chosen = self.indices[np.asarray(kept, dtype=bool)]
+        return Loader(**{**self._args, "indices": chosen})
+
+    def close(self) -> None:
+        """Give the loader's memory back and unmap the file. Safe to call twice."""
+        self.slot_pool.clear()
+        close = getattr(self.memory_manager, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if int(value) != value or value < 1:
+        raise LoaderError(f"expected {name} to be a whole number of at least 1, found {value!r}")
+    return int(value)
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on, by affinity and by its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as limit:
+            quota, period = limit.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def _world_size() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1

@@ -1,0 +1,215 @@
+"""A slot: the memory in which one batch is made, used again for later batches.
+
+A result that the consumer still holds is never overwritten: before a slot is filled again, each of
+its arrays that somebody else refers to is replaced by a new one. So `list(loader)` is right, and the
+usual loop allocates nothing after its first few batches.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from ..kernels import step as words
+from ..pipeline.allocation_query import AllocationQuery, allocate
+from ..pipeline.graph import Node
+from ..pipeline.plan import Kind, Schedule, Step
+from .engine import Stage
+
+__all__ = ["Slot", "SlotPool", "layout_of", "select"]
+
+
+def select(memory, count: int):
+    """The first `count` samples of a buffer, of each of a tuple of buffers, or `None`."""
+    if memory is None:
+        return None
+    if isinstance(memory, tuple):
+        return tuple(select(part, count) for part in memory)
+    return memory[:count]
+
+
+def layout_of(schedule: Schedule, batch_size: int, pinned: bool) -> tuple:
+    """What a slot's memory depends on: two schedules with one layout can share slots."""
+    queries = tuple(
+        (step.node, step.kind, _as_tuple(step.declaration.memory), step.declaration.shared_memory)
+        for step in schedule.steps
+    )
+    return batch_size, pinned, queries
+
+
+def _as_tuple(memory) -> tuple:
+    if memory is None:
+        return ()
+    queries = (memory,) if isinstance(memory, AllocationQuery) else tuple(memory)
+    return tuple((tuple(query.shape), str(query.dtype), str(query.device)) for query in queries)
+
+
+class Slot:
+    """The buffers of one batch in the making, and the words by which workers find them.
+
+    Attributes:
+        sample_ids: `uint64[batch]`, the samples' indices in the file.
+        occurrences: `uint32[batch]`, how often each came before in this epoch.
+        front: the stage of the schedule's native front.
+        ready: event after which host buffers are no longer read by copies (GPU only).
+        consumed: event after which the consumer no longer reads device buffers (GPU only).
+    """
+
+    def __init__(self, schedule: Schedule, batch_size: int, pinned: bool) -> None:
+        self.batch_size = batch_size
+        self.pinned = pinned
+        self.sample_ids = np.zeros(batch_size, dtype=np.uint64)
+        self.occurrences = np.zeros(batch_size, dtype=np.uint32)
+        self.ready = None
+        self.consumed = None
+        self.front: Stage | None = None
+        self._memory: dict[Node, list] = {}
+        self._queries: dict[Node, list[AllocationQuery]] = {}
+        self._is_tuple: dict[Node, bool] = {}
+        self._shared: dict[int, object] = {}
+        self._words: dict[Node, np.ndarray] = {}
+        self._stages: dict[Node, Stage] = {}
+        self._targets: dict[Node, np.ndarray] = {}
+        self._at_rest: list[int] = []
+        self.schedule: Schedule | None = None
+        for step in schedule.steps:
+            self._allocate(step)
+
+    def _allocate(self, step: Step) -> None:
+        declaration = step.declaration
+        memory = declaration.memory
+        single = isinstance(memory, AllocationQuery)
+        queries = [] if memory is None else [memory] if single else list(memory)
+        if step.kind is Kind.NATIVE:
+            # A kernel writes to one target and takes scratch memory from its thread.
+            queries = [] if step.native.in_place else queries[:1]
+            single = True
+        self._queries[step.node] = queries
+        self._is_tuple[step.node] = not single
+        self._memory[step.node] = [allocate(query, self.batch_size, self.pinned) for query in queries]
+        if declaration.shared_memory is not None and id(step.node.operation) not in self._shared:
+            self._shared[id(step.node.operation)] = allocate(declaration.shared_memory, self.batch_size)
+
+    def memory(self, step: Step, count: int):
+        """What a step's function gets as its memory."""
+        buffers = tuple(buffer[:count] for buffer in self._memory[step.node])
+        if self._is_tuple[step.node]:
+            return buffers or None
+        return buffers[0] if buffers else None
+
+    def shared(self, step: Step, count: int):
+        """A step's shared memory, or `None`; an operation that stands twice has one."""
+        return select(self._shared.get(id(step.node.operation)), count)
+
+    def target(self, step: Step, parent: np.ndarray | None) -> np.ndarray:
+        """The whole buffer that a native step writes to."""
+        return parent if step.native.in_place else self._memory[step.node][0]
+
+    def bind(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
+        """Write the words of all native steps: addresses of this slot's buffers, the epoch's keys.
+
+        Args:
+            schedule: of this epoch, with the layout that the slot was made for.
+            metadata: one record a sample of the file, members `f0`, `f1`, ….
+            indices: each field's number in the file.
+            storage: address of the storage's words.
+        """
+        targets: dict[Node, np.ndarray] = {}
+        rows = []
+        for step in schedule.steps:
+            if step.kind is not Kind.NATIVE:
+                continue
+            block = np.zeros(words.OWN + len(step.native.words), dtype=np.int64)
+            self._words[step.node] = block
+            column = metadata[f"f{indices[step.node.field_name]}"]
+            block[words.SAMPLE_IDS] = self.sample_ids.ctypes.data
+            block[words.OCCURRENCES] = self.occurrences.ctypes.data
+            block[words.RANDOM_KEY] = step.random_key
+            block[words.METADATA] = column.ctypes.data
+            block[words.METADATA_BYTES] = column.strides[0]
+            block[words.STORAGE] = storage
+            block[words.OWN :] = step.native.words
+            address = (step.native.kernel.address, block.ctypes.data)
+            self._stages[step.node] = Stage([address])
+            if step in schedule.front:
+                source = targets.get(step.node.parent)
+                target = self.target(step, source)
+                self.connect(step, source, target)
+                targets.update(dict.fromkeys((step.node, *step.aliases), target))
+                rows.append(address)
+        self._targets = targets
+        self.front = Stage(rows)
+        self.schedule = schedule
+        self._at_rest = [_references(buffers[place]) for buffers, place in self._arrays()]
+
+    def connect(self, step: Step, source: np.ndarray | None, target: np.ndarray) -> None:
+        """Tell a native step where it reads and writes."""
+        block = self._words[step.node]
+        if source is not None:
+            block[words.SOURCE], block[words.SOURCE_BYTES] = source.ctypes.data, source.strides[0]
+        block[words.TARGET], block[words.TARGET_BYTES] = target.ctypes.data, target.strides[0]
+
+    def stage(self, step: Step) -> Stage:
+        """The stage that runs a native step of the tail by itself."""
+        return self._stages[step.node]
+
+    def front_results(self, count: int) -> dict[Node, np.ndarray]:
+        """What the front has made, by node."""
+        return {node: target[:count] for node, target in self._targets.items()}
+
+    def _arrays(self) -> Iterable[tuple[list, int]]:
+        for buffers in self._memory.values():
+            for place, buffer in enumerate(buffers):
+                if isinstance(buffer, np.ndarray) or buffer.device.type == "cpu":
+                    yield buffers, place
+
+    def reclaim(self) -> bool:
+        """Replace every buffer that somebody else still refers to; `bind` is due again if any was."""
+        replaced = False
+        for (buffers, place), at_rest in zip(list(self._arrays()), self._at_rest):
+            if _references(buffers[place]) > at_rest:
+                node = next(node for node, own in self._memory.items() if own is buffers)
+                buffers[place] = allocate(self._queries[node][place], self.batch_size, self.pinned)
+                replaced = True
+        return replaced
+
+
+_storage_references = getattr(torch._C, "_storage_Use_Count", None)
+
+
+def _references(buffer: np.ndarray | torch.Tensor) -> int | float:
+    """How many refer to a buffer's memory: an array's views refer to the array, a tensor's to its storage."""
+    if isinstance(buffer, np.ndarray):
+        return sys.getrefcount(buffer)
+    if _storage_references is None:
+        return math.inf
+    return _storage_references(buffer.untyped_storage()._cdata)
+
+
+class SlotPool:
+    """Slots that wait for the next epoch: it takes over those of its layout, others are dropped."""
+
+    def __init__(self) -> None:
+        self._layout: tuple | None = None
+        self._slots: list[Slot] = []
+
+    def take(self, layout: tuple, count: int) -> list[Slot]:
+        """Up to `count` slots of a layout."""
+        if layout != self._layout:
+            self._slots.clear()
+            self._layout = layout
+        taken, self._slots = self._slots[:count], self._slots[count:]
+        return taken
+
+    def give_back(self, layout: tuple, slots: list[Slot]) -> None:
+        """Keep slots for the next epoch, unless another layout has taken over meanwhile."""
+        if layout == self._layout and not self._slots:
+            self._slots = list(slots)
+
+    def clear(self) -> None:
+        """Let go of all memory."""
+        self._slots.clear()

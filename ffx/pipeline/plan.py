@@ -1,0 +1,208 @@
+"""The plan: a graph's operations as ordered steps, each with how it is run.
+
+A plan has a *front*, the native steps that need nothing but what is stored; worker threads take
+samples through all of it in one go. What remains is the *tail*, run batch by batch in order.
+
+```
+front   decoder + flip, label decoder, …      native, by sample, many batches at once
+tail    foreign compiled operations           on the whole batch (by slices if `per_sample`)
+        torch operations, copies to a GPU     in one thread, in batch order
+```
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+from ..kernels.memory import float_bits
+from ..kernels.rng import epoch_key
+from .compiler import Compiler
+from .graph import Declaration, Graph, Node
+from .operation import NativeStep, Operation
+
+__all__ = ["Kind", "Plan", "Schedule", "Step", "is_per_sample", "seed_generators"]
+
+
+class Kind(enum.Enum):
+    """How a step is run."""
+
+    NATIVE = "native"
+    COMPILED = "compiled"
+    TORCH = "torch"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation of the plan, for one epoch.
+
+    Attributes:
+        node, declaration: what is run, and what it declared.
+        kind: how.
+        native: for a native step its kernel and words, with a fused flip's numbers filled in.
+        random_key: Philox key of the operation in this epoch.
+        aliases: nodes whose result this step makes too (a flip that was fused into it).
+    """
+
+    node: Node
+    declaration: Declaration
+    kind: Kind
+    random_key: int
+    native: NativeStep | None = None
+    aliases: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A plan bound to an epoch: the steps of the front and of the tail, in order."""
+
+    front: tuple[Step, ...]
+    tail: tuple[Step, ...]
+    outputs: tuple[Node, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, in order."""
+        return self.front + self.tail
+
+    @property
+    def device(self):
+        """The first device beside the CPU that a step uses, or `None`."""
+        for step in self.steps:
+            if step.declaration.state.device.type != "cpu":
+                return step.declaration.state.device
+        return None
+
+
+def is_per_sample(operation: Operation) -> bool:
+    """Whether the operation's own class, not only one that it derives from, says `per_sample`."""
+    for cls in type(operation).__mro__:
+        if "per_sample" in vars(cls):
+            return bool(vars(cls)["per_sample"])
+        if "generate_code" in vars(cls):
+            return False
+    return False
+
+
+class Plan:
+    """A graph with the functions of its operations, compiled once.
+
+    Args:
+        graph: the operations.
+        native: whether native kernels may be used; they need a storage that tells addresses.
+    """
+
+    def __init__(self, graph: Graph, native: bool = True) -> None:
+        self.graph = graph
+        self.native = native
+        self._functions: dict[Node, Callable] = {}
+        self._initialisers: dict[Node, Callable] = {}
+
+    def recompile(self) -> None:
+        """Forget what was compiled: operations have changed."""
+        self._functions.clear()
+        self._initialisers.clear()
+
+    def schedule(self, seed: int, epoch: int) -> Schedule:
+        """The steps for one epoch; asks every operation for its shapes anew."""
+        declarations = self.graph.declare()
+        front: list[Step] = []
+        tail: list[Step] = []
+        at_front: set[Node] = set()
+        fused: set[Node] = set()
+        for node, declaration in declarations.items():
+            if node in fused:
+                continue
+            key = epoch_key(seed, epoch, node.random_key)
+            kind = self._kind(declaration)
+            step = Step(node, declaration, kind, key, declaration.native if kind is Kind.NATIVE else None)
+            if kind is Kind.NATIVE:
+                flip = self._fusable_flip(declarations, declaration)
+                if flip is not None:
+                    step = _fuse(step, declarations[flip], epoch_key(seed, epoch, flip.random_key))
+                    fused.add(flip)
+            if kind is Kind.NATIVE and (node.parent is None or node.parent in at_front):
+                front.append(step)
+                at_front.update((node, *step.aliases))
+            else:
+                tail.append(step)
+        return Schedule(tuple(front), tuple(tail), tuple(self.graph.leaves.values()))
+
+    def _kind(self, declaration: Declaration) -> Kind:
+        if not declaration.state.jit_mode:
+            return Kind.TORCH
+        if self.native and Compiler.is_enabled and declaration.native is not None:
+            return Kind.NATIVE
+        return Kind.COMPILED
+
+    def _fusable_flip(self, declarations: dict[Node, Declaration], declaration: Declaration) -> Node | None:
+        """The flip that this native step can do in the same pass: its only follower, and no result
+        of the step itself is wanted."""
+        if declaration.native.accepts_flip is None or declaration.node in self.graph.leaves.values():
+            return None
+        children = self.graph.children(declaration.node)
+        if len(children) != 1:
+            return None
+        native = declarations[children[0]].native
+        return children[0] if native is not None and native.flip_probability is not None else None
+
+    def function(self, step: Step) -> Callable:
+        """The function of a step that is not native, compiled at the first call."""
+        if step.node not in self._functions:
+            code = step.node.operation.generate_code()
+            compiled = Compiler.compile(code) if step.kind is Kind.COMPILED else code
+            # Attributes of the generated function say how to call it; a dispatcher keeps none.
+            self._functions[step.node] = _Called(
+                compiled,
+                with_indices=bool(getattr(code, "with_indices", False)),
+                with_random=bool(getattr(code, "with_random", False)),
+            )
+        return self._functions[step.node]
+
+    def initialiser(self, step: Step) -> Callable | None:
+        """The function that initialises a step's shared memory, if it has one."""
+        if step.node not in self._initialisers:
+            code = step.node.operation.generate_code_for_shared_state()
+            if code is not None and step.kind is Kind.COMPILED:
+                code = Compiler.compile(code)
+            self._initialisers[step.node] = code
+        return self._initialisers[step.node]
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A generated function and the arguments that it wants."""
+
+    code: Callable
+    with_indices: bool
+    with_random: bool
+
+    def __call__(self, *arguments):
+        return self.code(*arguments)
+
+
+def _fuse(step: Step, flip: Declaration, flip_key: int) -> Step:
+    probability, key = step.native.accepts_flip
+    words = list(step.native.words)
+    words[probability] = float_bits(flip.native.flip_probability)
+    words[key] = flip_key
+    return replace(step, native=replace(step.native, words=tuple(words)), aliases=(flip.node,))
+
+
+@njit(nogil=True, cache=True)
+def _seed(number):
+    np.random.seed(number)
+    random.seed(number)
+
+
+def seed_generators(number: int) -> None:
+    """Seed this thread's own generators of compiled code (`np.random` and `random` inside numba).
+
+    Python's and NumPy's process-wide generators are left alone.
+    """
+    _seed(number)
