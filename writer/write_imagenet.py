@@ -1,0 +1,202 @@
+"""Write ImageNet, or any folder of class folders, or CIFAR-10, as one `.ffcv` file.
+
+    python writer/write_imagenet.py --cfg.dataset=imagenet --cfg.split=train \\
+        --cfg.data_dir=/data/imagenet/train --cfg.write_path=/fast/train_400_0.10_90.ffcv \\
+        --cfg.max_resolution=400 --cfg.write_mode=proportion --cfg.compress_probability=0.10
+
+The options are those of FFCV's script of this name. They can also come from YAML or JSON files
+(`--config-file FILE`). A wrong option is an error with exit status 2, a failed run one with status 1;
+after both, nothing stands at the path that was to be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from fastargs import Config, Param, Section
+from fastargs.exceptions import MissingValueError
+from fastargs.validation import And, Checker, InRange, OneOf
+
+from ffx.errors import FfxError
+from ffx.fields import IntField, RGBImageField
+from ffx.writer import DatasetWriter
+
+__all__ = ["Options", "declare_options", "main", "open_dataset", "read_options", "write_file"]
+
+PROGRAM = "write_imagenet.py"
+
+
+class WholeNumber(Checker):
+    """An integer, also as text; `fastargs` by itself would cut 4.7 down to 4 without a word."""
+
+    def check(self, value: Any) -> int:
+        """Return `value` as an int or raise `ValueError`."""
+        number = int(value)
+        if isinstance(value, bool) or number != float(value):
+            raise ValueError(value)
+        return number
+
+    def help(self) -> str:
+        """Say what is accepted, for messages and `--help`."""
+        return "a whole number"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to write and how: one attribute for each `--cfg.` option, checked."""
+
+    dataset: str
+    split: str
+    data_dir: Path
+    write_path: Path
+    write_mode: str
+    max_resolution: int
+    num_workers: int
+    chunk_size: int
+    jpeg_quality: int
+    subset: int
+    compress_probability: float | None = None
+    smart_threshold: int | None = None
+
+
+def declare_options() -> Config:
+    """Return a fresh `fastargs` configuration that knows every option, its check and its default."""
+    config = Config()
+    count = And(WholeNumber(), InRange(min=1))
+    Section("cfg", "what to write, and how", config_descriptor=config).params(
+        dataset=Param(OneOf(["cifar", "imagenet"]), "imagenet: a folder of class folders; cifar: CIFAR-10", "imagenet"),
+        split=Param(OneOf(["train", "val"]), "which part of the data set this is", required=True),
+        data_dir=Param(str, "folder of the class folders (cifar: torchvision's root)", required=True),
+        write_path=Param(str, "the file to write", required=True),
+        write_mode=Param(OneOf(["raw", "jpg", "smart", "proportion"]), "how pixels are stored", "smart"),
+        max_resolution=Param(count, "longest side in pixels; larger images are made smaller", required=True),
+        num_workers=Param(count, "processes", 16),
+        chunk_size=Param(count, "images that a process takes at a time", 100),
+        jpeg_quality=Param(And(WholeNumber(), InRange(1, 100)), "quality of JPEGs that are made", 90),
+        subset=Param(And(WholeNumber(), InRange(min=-1)), "number of images to write, -1 for all", -1),
+        compress_probability=Param(And(float, InRange(0, 1)), "write_mode proportion: share of JPEGs"),
+        smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
+    )
+    return config
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Print `message` as this program's error and leave with `status`."""
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _dotted_keys(content: Any, prefix: str = "") -> Iterator[str]:
+    if not isinstance(content, dict):
+        yield prefix
+        return
+    for key, value in content.items():
+        yield from _dotted_keys(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _check_config_files(paths: Sequence[str], known: set[str]) -> None:
+    """`fastargs` ignores a key that it does not know and leaves a missing file as a traceback."""
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text())  # JSON is YAML, too
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            fail(f"--config-file {path} cannot be read: {error}", 2)
+        if not isinstance(content, dict):
+            fail(f"--config-file {path}: expected a mapping such as 'cfg: {{split: train}}', found {content!r}", 2)
+        unknown = sorted(set(_dotted_keys(content)) - known)
+        if unknown:
+            fail(f"--config-file {path}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}", 2)
+
+
+def _check_values(config: Config) -> None:
+    """Report every missing or wrong value; `fastargs` by itself would then exit with status 0."""
+    problems = []
+    for path, error in config.validate(mode="errordict").items():
+        if isinstance(error, MissingValueError):
+            problems.append(f"--{'.'.join(path)} is missing: {config.entries[path].desc}")
+        else:
+            expected = config.entries[path].checker.help()
+            problems.append(f"--{'.'.join(path)}: expected {expected}, got {config.content[path]!r}")
+    if problems:
+        fail("; ".join(problems), 2)
+
+
+def read_options() -> Options:
+    """Read `sys.argv`, configuration files and the environment; leave with status 2 when something is wrong."""
+    config = declare_options()
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--config-file", "-C", action="append", default=[])
+    _check_config_files(files.parse_known_args()[0].config_file, {".".join(path) for path in config.entries})
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, allow_abbrev=False)
+    config.augment_argparse(parser)
+    config.collect_argparse_args(parser)
+    _check_values(config)
+    values = vars(config.get().cfg)
+    for name in ("data_dir", "write_path"):
+        values[name] = Path(values[name]).expanduser()
+    options = Options(**{field.name: values[field.name] for field in fields(Options) if field.name in values})
+    _check_together(options)
+    return options
+
+
+def _check_together(options: Options) -> None:
+    if options.write_mode == "proportion" and options.compress_probability is None:
+        fail("--cfg.write_mode=proportion needs --cfg.compress_probability, the share of JPEGs from 0 to 1", 2)
+    if options.dataset == "imagenet" and not options.data_dir.is_dir():
+        fail(f"--cfg.data_dir: {options.data_dir} is no folder; expected one with a folder for each class", 2)
+    if not options.write_path.parent.is_dir():
+        fail(f"--cfg.write_path: there is no folder {options.write_path.parent}; make it first", 2)
+
+
+def open_dataset(options: Options) -> Any:
+    """Return the torchvision data set that `options` names: indexable, with (PIL image, label) and `classes`."""
+    from torchvision import datasets
+
+    if options.dataset == "cifar":
+        dataset = datasets.CIFAR10(options.data_dir, train=options.split == "train", download=True)
+    else:
+        dataset = datasets.ImageFolder(str(options.data_dir))
+    return dataset
+
+
+def write_file(options: Options, dataset: Any) -> int:
+    """Write `dataset`, or its first `options.subset` samples, and return how many samples were written."""
+    image_options: dict[str, Any] = {
+        "write_mode": options.write_mode,
+        "max_resolution": options.max_resolution,
+        "jpeg_quality": options.jpeg_quality,
+        "smart_threshold": options.smart_threshold,
+    }
+    if options.compress_probability is not None:
+        image_options["compress_probability"] = options.compress_probability
+    count = len(dataset) if options.subset < 0 else min(options.subset, len(dataset))
+    writer = DatasetWriter(
+        str(options.write_path),
+        {"image": RGBImageField(**image_options), "label": IntField()},
+        num_workers=options.num_workers,
+    )
+    writer.from_indexed_dataset(dataset, indices=range(count), chunksize=options.chunk_size)
+    return count
+
+
+def main() -> int:
+    """Run the program on `sys.argv` and return its exit status."""
+    options = read_options()
+    try:
+        dataset = open_dataset(options)
+        count = write_file(options, dataset)
+    except (FfxError, OSError, RuntimeError) as error:
+        fail(str(error), 1)
+    size = options.write_path.stat().st_size
+    print(f"{options.write_path}: {count:,} images, {size / 1e6:,.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
