@@ -42,7 +42,7 @@ class EpochIterator:
         self.closed = False
         self.loader = loader
         epoch = loader.next_epoch - 1
-        order = np.ascontiguousarray(order, dtype=np.uint64)
+        order = _checked(order, len(loader.reader.metadata))
         batches = _cut(order, loader.batch_size)
         occurrences = loader.occurrences(order)
         schedule = loader.plan.schedule(loader.seed, epoch)
@@ -138,6 +138,16 @@ class EpochIterator:
     def __del__(self) -> None:
         if not getattr(self, "closed", True):
             self.close()
+
+
+def _checked(order: Sequence[int], samples: int) -> np.ndarray:
+    """An order as `uint64`; kernels take its indices at their word."""
+    order = np.asarray(order)
+    if order.size and (int(order.min()) < 0 or int(order.max()) >= samples):
+        raise LoaderError(
+            f"expected an order of sample indices from 0 to {samples - 1}, found {order.min()} to {order.max()}"
+        )
+    return np.ascontiguousarray(order, dtype=np.uint64)
 
 
 def _cut(values: np.ndarray, size: int) -> list[np.ndarray]:

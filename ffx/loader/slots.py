@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 
@@ -74,7 +72,7 @@ class Slot:
         self._words: dict[Node, np.ndarray] = {}
         self._stages: dict[Node, Stage] = {}
         self._targets: dict[Node, np.ndarray] = {}
-        self._at_rest: list[int] = []
+        self._at_rest: list[float] = []
         self.schedule: Schedule | None = None
         for step in schedule.steps:
             self._allocate(step)
@@ -110,7 +108,7 @@ class Slot:
         return parent if step.native.in_place else self._memory[step.node][0]
 
     def bind(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
-        """Write the words of all native steps: addresses of this slot's buffers, the epoch's keys.
+        """Prepare the slot for an epoch: where its kernels read and write, the epoch's random keys.
 
         Args:
             schedule: of this epoch, with the layout that the slot was made for.
@@ -118,6 +116,11 @@ class Slot:
             indices: each field's number in the file.
             storage: address of the storage's words.
         """
+        self._write_words(schedule, metadata, indices, storage)
+        # Counted here, where no local variable refers to a buffer.
+        self._at_rest = self._count_references()
+
+    def _write_words(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
         targets: dict[Node, np.ndarray] = {}
         rows = []
         for step in schedule.steps:
@@ -144,7 +147,6 @@ class Slot:
         self._targets = targets
         self.front = Stage(rows)
         self.schedule = schedule
-        self._at_rest = [_references(buffers[place]) for buffers, place in self._arrays()]
 
     def connect(self, step: Step, source: np.ndarray | None, target: np.ndarray) -> None:
         """Tell a native step where it reads and writes."""
@@ -161,17 +163,25 @@ class Slot:
         """What the front has made, by node."""
         return {node: target[:count] for node, target in self._targets.items()}
 
-    def _arrays(self) -> Iterable[tuple[list, int]]:
-        for buffers in self._memory.values():
-            for place, buffer in enumerate(buffers):
-                if isinstance(buffer, np.ndarray) or buffer.device.type == "cpu":
-                    yield buffers, place
+    def _host_buffers(self) -> list[tuple[list, int]]:
+        """Every buffer in host memory, as the list that holds it and its place there."""
+        return [
+            (buffers, place)
+            for buffers in self._memory.values()
+            for place in range(len(buffers))
+            if isinstance(buffers[place], np.ndarray) or buffers[place].device.type == "cpu"
+        ]
+
+    def _count_references(self) -> list[float]:
+        # By place, not by iterating over the buffers: an iterator's own reference would be counted too.
+        return [_references(buffers[place]) for buffers, place in self._host_buffers()]
 
     def reclaim(self) -> bool:
         """Replace every buffer that somebody else still refers to; `bind` is due again if any was."""
         replaced = False
-        for (buffers, place), at_rest in zip(list(self._arrays()), self._at_rest):
-            if _references(buffers[place]) > at_rest:
+        counts = zip(self._host_buffers(), self._count_references(), self._at_rest)
+        for (buffers, place), count, at_rest in counts:
+            if count > at_rest:
                 node = next(node for node, own in self._memory.items() if own is buffers)
                 buffers[place] = allocate(self._queries[node][place], self.batch_size, self.pinned)
                 replaced = True
@@ -181,7 +191,7 @@ class Slot:
 _storage_references = getattr(torch._C, "_storage_Use_Count", None)
 
 
-def _references(buffer: np.ndarray | torch.Tensor) -> int | float:
+def _references(buffer: np.ndarray | torch.Tensor) -> float:
     """How many refer to a buffer's memory: an array's views refer to the array, a tensor's to its storage."""
     if isinstance(buffer, np.ndarray):
         return sys.getrefcount(buffer)

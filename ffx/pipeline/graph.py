@@ -170,8 +170,8 @@ class Graph:
             operation.accept_globals(self.metadata[f"f{index}"], self.memory_read)
             state, memory = operation.declare_state_and_memory(previous)
             shared = operation.declare_shared_memory(previous)
-        except FfxError:
-            raise
+        except FfxError as error:
+            raise PipelineError(f"{node.label}: {error}") from error
         except Exception as error:
             raise PipelineError(f"{node.label} cannot follow {previous}: {error}") from error
         if state.jit_mode and not previous.jit_mode:
