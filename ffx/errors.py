@@ -25,7 +25,31 @@ class FfxError(Exception):
 
 
 class FormatError(FfxError, ValueError):
-    """A file is not a valid `.beton` file: says where, what was expected and what was found."""
+    """A file is not a valid `.beton` file: says where, what was expected and what was found.
+
+    Attributes:
+        path: the file, or `None`.
+        where: the part of the file that is wrong, or `None`.
+        expected: what should stand there, in words, or `None`.
+        found: what stands there, in words, or `None`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str | None = None,
+        where: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.where = where
+        self.expected = expected
+        self.found = found
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.path, self.where, self.expected, self.found)
 
 
 class ChecksumError(FormatError):

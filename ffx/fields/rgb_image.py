@@ -1,0 +1,237 @@
+"""RGB images: stored as raw pixels, as JPEG, or as a mixture of both."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import FieldError
+from ..format import IMAGE_METADATA, IMAGE_MODES
+from ..kernels.checksum import xxh64
+from ..kernels.rng import uniform
+from ..pipeline.operation import Operation
+from .base import Field, Malloc, no_arguments
+from .jpeg_header import JpegHeader, read_jpeg_header
+
+try:
+    from .image_decoders import (
+        CenterCropRGBImageDecoder,
+        RandomResizedCropRGBImageDecoder,
+        ResizedCropRGBImageDecoder,
+        SimpleRGBImageDecoder,
+        get_center_crop,
+        get_random_crop,
+    )
+except ImportError:
+    CenterCropRGBImageDecoder = RandomResizedCropRGBImageDecoder = None  # type: ignore[assignment,misc]
+    ResizedCropRGBImageDecoder = SimpleRGBImageDecoder = None  # type: ignore[assignment,misc]
+    get_center_crop = get_random_crop = None  # type: ignore[assignment]
+
+__all__ = [
+    "IMAGE_MODES",
+    "CenterCropRGBImageDecoder",
+    "RGBImageField",
+    "RandomResizedCropRGBImageDecoder",
+    "ResizedCropRGBImageDecoder",
+    "SimpleRGBImageDecoder",
+    "encode_jpeg",
+    "get_center_crop",
+    "get_random_crop",
+    "resizer",
+]
+
+WRITE_MODES = ("raw", "jpg", "smart", "proportion")
+_MOST_PIXELS_A_SIDE = 65535
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """`uint8[n]`: an RGB image `uint8[height, width, 3]` as JPEG, by OpenCV as FFCV does it."""
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise FieldError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
+    return encoded.reshape(-1)
+
+
+def resized_size(width: int, height: int, longest: int | None) -> tuple[int, int]:
+    """`(width, height)` with no side longer than `longest`, rounded down as FFCV does; never enlarged."""
+    if longest is None or max(width, height) <= longest:
+        return width, height
+    ratio = longest / max(width, height)
+    return max(1, int(ratio * width)), max(1, int(ratio * height))
+
+
+def resizer(image: np.ndarray, target_resolution: int | None) -> np.ndarray:
+    """`image` shrunk by area averaging until no side is longer than `target_resolution` pixels."""
+    height, width = image.shape[:2]
+    size = resized_size(width, height, target_resolution)
+    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _from_encoded(data: bytes) -> np.ndarray:
+    """Pixels of an encoded image, as Pillow (and so torchvision's ImageFolder) decodes them."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FieldError(f"expected an encoded image, found {len(data)} bytes that Pillow refuses: {error}") from error
+
+
+def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
+    array = tensor.numpy(force=True)
+    # torch's own order is channels first.
+    return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
+
+
+def as_pixels(value: Any) -> np.ndarray:
+    """An image in any of the accepted forms as `uint8[height, width, 3]`.
+
+    Raises:
+        FieldError: it is none, or has no or too many pixels.
+    """
+    if isinstance(value, Image.Image):
+        try:
+            pixels = np.asarray(value if value.mode == "RGB" else value.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise FieldError(f"Pillow could not decode the image: {error}") from error
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        pixels = _from_encoded(bytes(value))
+    else:
+        pixels = _from_tensor(value) if isinstance(value, torch.Tensor) else value
+    found = f"{type(value).__name__}"
+    if isinstance(pixels, np.ndarray):
+        if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
+            if min(pixels.shape[:2]) > 0 and max(pixels.shape[:2]) <= _MOST_PIXELS_A_SIDE:
+                return np.ascontiguousarray(pixels)
+            found = f"{pixels.shape[0]} x {pixels.shape[1]} pixels; sides go from 1 to {_MOST_PIXELS_A_SIDE}"
+        else:
+            found += f" of {pixels.dtype}{pixels.shape}"
+    raise FieldError(
+        "expected an image: PIL, uint8[height, width, 3], a uint8 tensor, or an encoded image's bytes or path; "
+        f"found {found}"
+    )
+
+
+class RGBImageField(Field):
+    """RGB images of any size.
+
+    Values are PIL images, `uint8[height, width, 3]` arrays, uint8 tensors (channels first or last), or
+    encoded images as `bytes` or as the path of a file. An encoded JPEG that is to be stored as JPEG and
+    needs no resizing is stored as it is, without another loss (`pass_through`).
+
+    Args:
+        write_mode: `"raw"` (pixels), `"jpg"`, `"smart"` (JPEG where the pixels take more than
+            `smart_threshold` bytes) or `"proportion"` (JPEG with probability `compress_probability`).
+        max_resolution: longest side in pixels; larger images are shrunk.
+        smart_threshold: in bytes of the raw image; `None`, as in FFCV, stores every image raw.
+        jpeg_quality: 1 to 100.
+        compress_probability: which samples are JPEG depends only on the writer's seed, the field's
+            name and the sample's index in the file.
+        pass_through: store suitable JPEG values without encoding them again.
+
+    Raises:
+        FieldError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        write_mode: str = "raw",
+        max_resolution: int | None = None,
+        smart_threshold: int | None = None,
+        jpeg_quality: int = 90,
+        compress_probability: float = 0.5,
+        *,
+        pass_through: bool = True,
+    ) -> None:
+        if write_mode not in WRITE_MODES:
+            raise FieldError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, found {write_mode!r}")
+        if max_resolution is not None and int(max_resolution) < 1:
+            raise FieldError(f"max_resolution: expected at least 1 pixel or None, found {max_resolution!r}")
+        if not 1 <= int(jpeg_quality) <= 100:
+            raise FieldError(f"jpeg_quality: expected 1 to 100, found {jpeg_quality!r}")
+        if not 0 <= compress_probability <= 1:
+            raise FieldError(f"compress_probability: expected 0 to 1, found {compress_probability!r}")
+        self.write_mode = write_mode
+        self.max_resolution = None if max_resolution is None else int(max_resolution)
+        self.smart_threshold = smart_threshold
+        self.jpeg_quality = int(jpeg_quality)
+        self.proportion = compress_probability
+        self.pass_through = pass_through
+
+    @property
+    def metadata_type(self) -> np.dtype:
+        return IMAGE_METADATA
+
+    @staticmethod
+    def from_binary(binary: np.ndarray) -> RGBImageField:
+        return RGBImageField()
+
+    def to_binary(self) -> np.void:
+        return no_arguments()
+
+    def get_decoder_class(self) -> type[Operation]:
+        return SimpleRGBImageDecoder
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "write_mode": self.write_mode,
+            "max_resolution": self.max_resolution,
+            "smart_threshold": self.smart_threshold,
+            "jpeg_quality": self.jpeg_quality,
+            "compress_probability": self.proportion,
+            "pass_through": self.pass_through,
+        }
+
+    def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
+        value = field
+        if isinstance(value, (str, os.PathLike)):
+            with open(value, "rb") as handle:
+                value = handle.read()
+        as_it_is = self._suitable_jpeg(value)
+        pixels = None
+        if as_it_is is None:
+            pixels = resizer(as_pixels(value), self.max_resolution)
+            height, width = pixels.shape[:2]
+        else:
+            height, width = as_it_is.height, as_it_is.width
+        mode = self._mode(3 * height * width, malloc, value if pixels is None else pixels)
+        if mode == "jpg":
+            data = encode_jpeg(pixels, self.jpeg_quality) if pixels is not None else np.frombuffer(value, np.uint8)
+        else:
+            data = (as_pixels(value) if pixels is None else pixels).reshape(-1)
+            if data.size != 3 * height * width:
+                raise FieldError("a JPEG's header and its pixels differ in size")
+        destination["mode"] = IMAGE_MODES[mode]
+        destination["width"], destination["height"] = width, height
+        destination["data_ptr"], buffer = malloc(data.size)
+        buffer[:] = data
+
+    def _suitable_jpeg(self, value: Any) -> JpegHeader | None:
+        """The header of a JPEG that may be stored as it is, if the mode is JPEG; else `None`."""
+        if not self.pass_through or self.write_mode == "raw" or not isinstance(value, (bytes, bytearray, memoryview)):
+            return None
+        header = read_jpeg_header(value)
+        if header is None or not header.decodes_to_rgb or not header.complete:
+            return None
+        size = (header.width, header.height)
+        return header if resized_size(*size, self.max_resolution) == size else None
+
+    def _mode(self, raw_bytes: int, malloc: Malloc, content: np.ndarray | bytes) -> str:
+        if self.write_mode == "smart":
+            return "jpg" if self.smart_threshold is not None and raw_bytes > self.smart_threshold else "raw"
+        if self.write_mode == "proportion":
+            return "jpg" if self._draw(malloc, content) < self.proportion else "raw"
+        return self.write_mode
+
+    @staticmethod
+    def _draw(malloc: Malloc, content: np.ndarray | bytes) -> float:
+        """A number in [0, 1) that belongs to this sample: see `ffx.writer`."""
+        if hasattr(malloc, "draw"):
+            return malloc.draw()
+        # Another writer calls: it says nothing of the sample, so the number belongs to its content.
+        return float(uniform(np.int64(0), np.uint64(xxh64(content)), 0, 0))
