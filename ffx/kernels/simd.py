@@ -1,0 +1,165 @@
+"""Vector building blocks for kernels: LLVM vector code through numba's `@intrinsic`.
+
+LLVM does not find the rounding 16-bit multiplication (`pmulhrsw`), the pairwise multiply-add
+(`pmaddwd`) and the saturating packs by itself, and a resize lives on them. So each operation here has
+an x86 form, which asks for the instruction by name, and a portable twin in plain vector code with
+exactly the same results. Which one is compiled depends on the processor that numba compiles for;
+numba's disk cache is keyed by that processor and its features, so compiled code never meets a
+processor that lacks an instruction. `NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES=` gives the twins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = [
+    "Vectors",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "vector_kernel",
+]
+
+i8, i16, i32, i64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+
+
+def _constant(kind: ir.VectorType, values: Sequence[int]) -> ir.Constant:
+    return ir.Constant(kind, [ir.Constant(kind.element, value) for value in values])
+
+
+class Vectors:
+    """Emits vector code into one function for one processor.
+
+    Vectors are llvmlite values of `ir.VectorType`; addresses are i64 values; nothing needs alignment.
+    """
+
+    def __init__(self, context, builder: ir.IRBuilder, portable: bool = False) -> None:
+        self.context = context
+        self.builder = builder
+        features = context.codegen().magic_tuple()[2].split(",")
+        self.has_avx2 = not portable and "+avx2" in features
+        self.has_avx512 = self.has_avx2 and "+avx512bw" in features
+
+    # Memory and shape
+
+    def at(self, address: ir.Value, offset: int) -> ir.Value:
+        """The address `offset` bytes on."""
+        return self.builder.add(address, ir.Constant(i64, offset))
+
+    def load(self, address: ir.Value, kind: ir.Type) -> ir.Value:
+        """A value of type `kind`."""
+        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()), typ=kind)
+        value.align = 1
+        return value
+
+    def store(self, value: ir.Value, address: ir.Value) -> None:
+        """Write a value."""
+        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = 1
+
+    def fill(self, kind: ir.VectorType, value: int) -> ir.Constant:
+        """A constant vector of one number."""
+        return _constant(kind, [value] * kind.count)
+
+    def spread(self, value: ir.Value, count: int) -> ir.Value:
+        """A vector of `count` times a scalar."""
+        kind = ir.VectorType(value.type, count)
+        single = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(i32, 0))
+        return self.pick(single, None, [0] * count)
+
+    def pick(self, first: ir.Value, second: ir.Value | None, indices: Sequence[int]) -> ir.Value:
+        """A vector of chosen elements of one or two vectors (the second's count on from the first's)."""
+        other = ir.Constant(first.type, ir.Undefined) if second is None else second
+        return self.builder.shuffle_vector(first, other, _constant(ir.VectorType(i32, len(indices)), indices))
+
+    def halves(self, value: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The lower and the upper half of a vector."""
+        count = value.type.count
+        return self.pick(value, None, range(count // 2)), self.pick(value, None, range(count // 2, count))
+
+    def join(self, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Two vectors as one of twice the length."""
+        return self.pick(low, high, range(2 * low.type.count))
+
+    def widen(self, value: ir.Value, element: ir.IntType) -> ir.Value:
+        """Zero-extend each element."""
+        return self.builder.zext(value, ir.VectorType(element, value.type.count))
+
+    def _named(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+        function = self.builder.module.globals.get(name)
+        if function is None:
+            kind = ir.FunctionType(result, [argument.type for argument in arguments])
+            function = ir.Function(self.builder.module, kind, name)
+        return self.builder.call(function, arguments)
+
+    # Arithmetic
+
+    def multiply_round(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """`(left * right + 2**14) >> 15` of int16 elements."""
+        count = left.type.count
+        if self.has_avx512 and count == 32:
+            return self._named("llvm.x86.avx512.pmul.hr.sw.512", left.type, left, right)
+        if self.has_avx2 and count == 16:
+            return self._named("llvm.x86.avx2.pmul.hr.sw", left.type, left, right)
+        if self.has_avx2 and count > 16:
+            pairs = zip(self.halves(left), self.halves(right), strict=True)
+            return self.join(*(self.multiply_round(a, b) for a, b in pairs))
+        builder, wide = self.builder, ir.VectorType(i32, count)
+        product = builder.mul(builder.sext(left, wide), builder.sext(right, wide))
+        product = builder.ashr(builder.add(product, self.fill(wide, 1 << 14)), self.fill(wide, 15))
+        return builder.trunc(product, left.type)
+
+    def multiply_add_pairs(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """`left[2i] * right[2i] + left[2i+1] * right[2i+1]` of int16 elements, as int32."""
+        count = left.type.count
+        half = ir.VectorType(i32, count // 2)
+        if self.has_avx512 and count == 32:
+            return self._named("llvm.x86.avx512.pmaddw.d.512", half, left, right)
+        if self.has_avx2 and count == 16:
+            return self._named("llvm.x86.avx2.pmadd.wd", half, left, right)
+        builder, wide = self.builder, ir.VectorType(i32, count)
+        product = builder.mul(builder.sext(left, wide), builder.sext(right, wide))
+        even, odd = (self.pick(product, None, range(start, count, 2)) for start in (0, 1))
+        return builder.add(even, odd)
+
+    def saturate_to_bytes(self, value: ir.Value) -> ir.Value:
+        """int32 elements, held to 0 … 255, as bytes in the same order."""
+        builder, count = self.builder, value.type.count
+        if self.has_avx2 and count == 16:
+            # The packs work within 128-bit lanes: lanes of (a, b) become a0 b0 a1 b1 and so on.
+            words = self._named("llvm.x86.avx2.packusdw", ir.VectorType(i16, 16), *self.halves(value))
+            words = builder.bitcast(words, ir.VectorType(i64, 4))
+            words = builder.bitcast(self.pick(words, None, [0, 2, 1, 3]), ir.VectorType(i16, 16))
+            return self._named("llvm.x86.sse2.packuswb.128", ir.VectorType(i8, 16), *self.halves(words))
+        zero, most = self.fill(value.type, 0), self.fill(value.type, 255)
+        value = builder.select(builder.icmp_signed(">", value, zero), value, zero)
+        value = builder.select(builder.icmp_signed("<", value, most), value, most)
+        return builder.trunc(value, ir.VectorType(i8, count))
+
+
+def vector_kernel(body: Callable[..., None], arity: int, portable: bool = False):
+    """An intrinsic for njit code that takes one tuple of `arity` int64 words and runs `body`.
+
+    `body(vectors, *words)` emits the code with a `Vectors`; nothing is returned. With `portable` the
+    twins are used on every processor.
+    """
+
+    @intrinsic
+    def kernel(typing_context, arguments):
+        if not isinstance(arguments, types.BaseTuple) or len(arguments) != arity:
+            return None
+
+        def codegen(context, builder, signature, values):
+            given = zip(cgutils.unpack_tuple(builder, values[0]), signature.args[0], strict=True)
+            words = [context.cast(builder, value, numba_type, types.int64) for value, numba_type in given]
+            body(Vectors(context, builder, portable), *words)
+            return context.get_dummy_value()
+
+        return types.void(arguments), codegen
+
+    return kernel

@@ -1,0 +1,359 @@
+"""Finds libturbojpeg, keeps its functions' addresses where compiled code finds them, reads JPEG headers.
+
+Compiled code must load from numba's cache whether or not the library is there and whichever version
+it has, so it never names the library's symbols. It calls through a table of addresses that is filled
+when this module is imported (`_table`, one external symbol); entry `VERSION` says what may be called:
+3 (libjpeg-turbo 3 and its last betas), 2 (older), 0 (no library).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import glob
+import os
+import struct
+import sys
+import sysconfig
+from typing import NamedTuple
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..errors import DecodeError, LibraryError
+from .memory import KERNEL_OPTIONS
+
+__all__ = [
+    "JpegHeader",
+    "LibraryInfo",
+    "header",
+    "library_info",
+    "library_version",
+    "load",
+    "pack_two",
+    "tj3_decompress",
+    "tj3_destroy",
+    "tj3_get",
+    "tj3_init",
+    "tj3_read_header",
+    "tj3_set",
+    "tj3_set_crop",
+    "tj3_set_scale",
+    "tj_decompress",
+    "tj_destroy",
+    "tj_init",
+    "tj_read_header",
+]
+
+# Entries of the table.
+VERSION = 0
+_TJ3_FUNCTIONS = {
+    "tj3Init": 1,
+    "tj3DecompressHeader": 2,
+    "tj3Get": 3,
+    "tj3Set": 4,
+    "tj3SetCroppingRegion": 5,
+    "tj3SetScalingFactor": 6,
+    "tj3Decompress8": 7,
+    "tj3Destroy": 8,
+}
+_TJ2_FUNCTIONS = {"tjInitDecompress": 1, "tjDecompressHeader3": 2, "tjDecompress2": 7, "tjDestroy": 8}
+_ENTRIES = 16
+_TABLE_SYMBOL = "ffx_turbojpeg_table"
+
+_i64 = ir.IntType(64)
+_i32 = ir.IntType(32)
+
+_table = np.zeros(_ENTRIES, np.int64)
+llvmlite.binding.add_symbol(_TABLE_SYMBOL, _table.ctypes.data)
+
+
+class LibraryInfo(NamedTuple):
+    """Which libturbojpeg is in use: its path as loaded, and its interface's version (3 or 2)."""
+
+    path: str
+    version: int
+
+
+_library: ctypes.CDLL | None = None
+_info: LibraryInfo | None = None
+_failures: list[str] = []
+
+_HOW_TO_GET = (
+    "install the Python package `turbojpeg` (pip install turbojpeg), or the system's libturbojpeg "
+    "(Debian and Ubuntu: libturbojpeg0; Fedora: turbojpeg; Homebrew: jpeg-turbo), "
+    "or set FFX_TURBOJPEG to the path of a shared library"
+)
+
+
+def _package_libraries() -> list[str]:
+    """The shared library that the PyPI package `turbojpeg` carries, newest name first."""
+    found = []
+    folders = dict.fromkeys([sysconfig.get_paths()["platlib"], sysconfig.get_paths()["purelib"], *sys.path])
+    for folder in folders:
+        for inside in ("turbojpeg.libs/libturbojpeg*", "turbojpeg.libs/turbojpeg*.dll", ".dylibs/libturbojpeg*"):
+            found += sorted(glob.glob(os.path.join(glob.escape(folder or "."), inside)), reverse=True)
+    return found
+
+
+def _system_libraries() -> list[str]:
+    if sys.platform == "darwin":
+        homebrew = "opt/jpeg-turbo/lib/libturbojpeg.dylib"
+        return ["libturbojpeg.dylib", f"/opt/homebrew/{homebrew}", f"/usr/local/{homebrew}"]
+    if sys.platform == "win32":
+        return ["turbojpeg.dll", "libturbojpeg.dll"]
+    return ["libturbojpeg.so.0", "libturbojpeg.so"]
+
+
+def _address(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+
+
+def _use(path: str) -> bool:
+    """Load one library and fill the table from it; False, and a note why, where that fails."""
+    global _library, _info
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        _failures.append(f"{path}: {error}")
+        return False
+    for version, functions in ((3, _TJ3_FUNCTIONS), (2, _TJ2_FUNCTIONS)):
+        if all(hasattr(library, name) for name in functions):
+            for name, entry in functions.items():
+                _table[entry] = _address(library, name)
+            _library, _info = library, LibraryInfo(path, version)
+            _table[VERSION] = version
+            return True
+    _failures.append(f"{path}: has neither tj3Decompress8 nor tjDecompress2")
+    return False
+
+
+def _search(thorough: bool) -> bool:
+    _failures.clear()
+    chosen = os.environ.get("FFX_TURBOJPEG")
+    if chosen:
+        return _use(chosen)
+    if any(_use(path) for path in [*_package_libraries(), *_system_libraries()]):
+        return True
+    # `find_library` may start compilers and other programs, too much for an import.
+    found = ctypes.util.find_library("turbojpeg") if thorough else None
+    return found is not None and _use(found)
+
+
+def load() -> LibraryInfo:
+    """Make sure that libturbojpeg is loaded.
+
+    Looks at the file that the environment variable `FFX_TURBOJPEG` names, else in the Python package
+    `turbojpeg`, else among the system's libraries. Once one is loaded it stays.
+
+    Raises:
+        LibraryError: there is none that works; the message says how to get one.
+    """
+    if _info is None and not _search(thorough=True):
+        tried = "; ".join(_failures) or "no candidate was found"
+        raise LibraryError(f"JPEG needs libturbojpeg, which could not be loaded ({tried}): {_HOW_TO_GET}")
+    assert _info is not None
+    return _info
+
+
+def library_info() -> LibraryInfo:
+    """Path and interface version of the libturbojpeg in use; `LibraryError` if there is none."""
+    return load()
+
+
+def _read_entry(builder: ir.IRBuilder, index: ir.Value) -> ir.Value:
+    table = builder.module.globals.get(_TABLE_SYMBOL)
+    if table is None:
+        table = ir.GlobalVariable(builder.module, ir.ArrayType(_i64, _ENTRIES), _TABLE_SYMBOL)
+    return builder.load(builder.gep(table, [ir.Constant(_i64, 0), index], inbounds=True))
+
+
+@intrinsic
+def _entry(typing_context, index):
+    """Entry `index` of the table, read each time: the library may be loaded after the code."""
+
+    def codegen(context, builder, signature, arguments):
+        return _read_entry(builder, arguments[0])
+
+    return types.int64(types.int64), codegen
+
+
+def _foreign(entry: int, result: ir.Type, *parameters: ir.Type):
+    """An intrinsic that calls the function at `entry` of the table: a tuple of int64 in, int64 out."""
+
+    @intrinsic
+    def call(typing_context, arguments):
+        if not isinstance(arguments, types.BaseTuple) or len(arguments) != len(parameters):
+            return None
+
+        def codegen(context, builder, signature, values):
+            words = []
+            given = zip(cgutils.unpack_tuple(builder, values[0]), signature.args[0], parameters, strict=True)
+            for value, numba_type, kind in given:
+                word = context.cast(builder, value, numba_type, types.int64)
+                words.append(word if kind.width == 64 else builder.trunc(word, kind))
+            function_type = ir.FunctionType(result, parameters)
+            address = _read_entry(builder, ir.Constant(_i64, entry))
+            outcome = builder.call(builder.inttoptr(address, function_type.as_pointer()), words)
+            if isinstance(result, ir.VoidType):
+                return ir.Constant(_i64, 0)
+            return outcome if result.width == 64 else builder.sext(outcome, _i64)
+
+        return types.int64(arguments), codegen
+
+    return call
+
+
+# Pointers and structs of two ints travel as 64-bit words (System V x86-64, AArch64).
+tj3_init = _foreign(1, _i64, _i32)  # (kind) -> handle
+tj3_read_header = _foreign(2, _i32, _i64, _i64, _i64)  # (handle, data, size)
+tj3_get = _foreign(3, _i32, _i64, _i32)  # (handle, parameter)
+tj3_set = _foreign(4, _i32, _i64, _i32, _i32)  # (handle, parameter, value)
+tj3_set_crop = _foreign(5, _i32, _i64, _i64, _i64)  # (handle, pack_two(x, y), pack_two(width, height))
+tj3_set_scale = _foreign(6, _i32, _i64, _i64)  # (handle, pack_two(numerator, denominator))
+tj3_decompress = _foreign(7, _i32, _i64, _i64, _i64, _i64, _i32, _i32)  # (handle, data, size, target, pitch, format)
+tj3_destroy = _foreign(8, ir.VoidType(), _i64)  # (handle)
+tj_init = _foreign(1, _i64)  # () -> handle
+# (handle, data, size, &width, &height, &subsampling, &colorspace)
+tj_read_header = _foreign(2, _i32, _i64, _i64, _i64, _i64, _i64, _i64, _i64)
+# (handle, data, size, target, width, pitch, height, format, flags)
+tj_decompress = _foreign(7, _i32, _i64, _i64, _i64, _i64, _i32, _i32, _i32, _i32, _i32)
+tj_destroy = _foreign(8, _i32, _i64)  # (handle)
+
+
+@njit(**KERNEL_OPTIONS)
+def library_version():
+    """What compiled code may call: 3, 2 or 0 (nothing)."""
+    return _entry(VERSION)
+
+
+@njit(**KERNEL_OPTIONS)
+def pack_two(first, second):
+    """A struct of two C ints as the 64-bit word in which it is passed by value.
+
+    True of little-endian System V x86-64 and AArch64, where a struct of four ints is two such words.
+    """
+    return np.int64(first) & np.int64(0xFFFFFFFF) | np.int64(second) << 32
+
+
+class JpegHeader(NamedTuple):
+    """What a JPEG says of itself before its pixels.
+
+    Attributes:
+        width, height: in pixels.
+        subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "4:4:1", "grey" or "other".
+        colorspace: "grey", "YCbCr", "RGB", "CMYK", "YCCK" or "other".
+        precision: bits a component.
+        progressive: whether it comes in several refining scans.
+        coding: "huffman", "arithmetic" or "lossless".
+        orientation: the Exif orientation, 1 (upright) to 8; 1 where there is none.
+    """
+
+    width: int
+    height: int
+    subsampling: str
+    colorspace: str
+    precision: int
+    progressive: bool
+    coding: str
+    orientation: int
+
+    @property
+    def decodable(self) -> bool:
+        """Whether ffx's JPEG kernels decode this kind of JPEG."""
+        return self.precision == 8 and self.coding == "huffman" and self.colorspace in ("grey", "YCbCr", "RGB")
+
+
+_SUBSAMPLING = {
+    (1, 1): "4:4:4",
+    (2, 1): "4:2:2",
+    (2, 2): "4:2:0",
+    (1, 2): "4:4:0",
+    (4, 1): "4:1:1",
+    (1, 4): "4:4:1",
+}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+def _orientation(segment: bytes) -> int:
+    """The orientation tag of an Exif segment, 1 where it cannot be read."""
+    tiff = segment[6:]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        return 1
+    (start,) = struct.unpack_from(order + "I", tiff, 4)
+    if start + 2 > len(tiff):
+        return 1
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+        if tag == 0x0112 and kind == 3 and 1 <= value <= 8:
+            return value
+    return 1
+
+
+def _frame(marker: int, segment: bytes, jfif: bool, adobe: int | None, orientation: int) -> JpegHeader:
+    precision, height, width, count = struct.unpack_from(">BHHB", segment)
+    components = [(segment[6 + 3 * i], segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(count)]
+    identifiers = bytes(component[0] for component in components)
+    factors = [component[1:] for component in components]
+    if count == 1:
+        colorspace, subsampling = "grey", "grey"
+    else:
+        colorspace = "other"
+        if count == 3:
+            is_rgb = not jfif and (adobe == 0 or (adobe is None and identifiers == b"RGB"))
+            colorspace = "RGB" if is_rgb else "YCbCr"
+        elif count == 4:
+            colorspace = "YCCK" if adobe == 2 else "CMYK"
+        others = factors[1:3]
+        regular = others == [(1, 1), (1, 1)] and factors[3:] in ([], [factors[0]])
+        subsampling = _SUBSAMPLING.get(factors[0], "other") if regular else "other"
+        if len(set(factors)) == 1:
+            subsampling = "4:4:4"
+    coding = "lossless" if marker & 3 == 3 else "arithmetic" if marker > 0xC8 else "huffman"
+    return JpegHeader(width, height, subsampling, colorspace, precision, marker & 3 == 2, coding, orientation)
+
+
+def header(data: bytes | bytearray | memoryview | np.ndarray) -> JpegHeader:
+    """Read a JPEG's header without the library and without decoding.
+
+    Raises:
+        DecodeError: these are not the bytes of a JPEG, or they end too early.
+    """
+    data = memoryview(data).cast("B")
+    if bytes(data[:2]) != b"\xff\xd8":
+        raise DecodeError(f"expected a JPEG, which begins with FF D8; found {bytes(data[:2]).hex(' ') or 'nothing'}")
+    position, jfif, adobe, orientation = 2, False, None, 1
+    try:
+        while True:
+            if data[position] != 0xFF:
+                raise DecodeError(f"expected a JPEG marker at byte {position}, found {data[position]:02x}")
+            while data[position] == 0xFF:
+                position += 1
+            marker = data[position]
+            position += 1
+            if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+                continue
+            if marker in (0xD9, 0xDA):
+                raise DecodeError("the JPEG has no frame header")
+            (size,) = struct.unpack_from(">H", data, position)
+            segment = bytes(data[position + 2 : position + size])
+            position += size
+            if marker == 0xE0 and segment[:5] == b"JFIF\0":
+                jfif = True
+            elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
+                adobe = segment[11]
+            elif marker == 0xE1 and segment[:6] == b"Exif\0\0" and orientation == 1:
+                orientation = _orientation(segment)
+            elif marker in _FRAMES:
+                return _frame(marker, segment, jfif, adobe, orientation)
+    except (IndexError, struct.error):
+        raise DecodeError(f"the JPEG ends within its header, after {len(data)} bytes") from None
+
+
+_search(thorough=False)
