@@ -1,0 +1,109 @@
+"""What the loader asks of a storage: a context for an epoch, and a compiled function that reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..reader import Reader
+
+__all__ = ["MemoryContext", "MemoryManager"]
+
+
+class MemoryContext(AbstractContextManager):
+    """The storage during one epoch."""
+
+    @property
+    @abstractmethod
+    def state(self) -> tuple:
+        """What the manager's compiled reader gets as its second argument."""
+
+    def start_batch(self, batch: int) -> None:
+        """Called in order, before a batch's samples are read; returns when they can be."""
+
+    def storage_words(self) -> np.ndarray:
+        """`int64[STORAGE_WORDS]` for native kernels (`ffx.kernels.step`), valid while the context is open."""
+        raise NotImplementedError(f"{type(self).__name__} tells no addresses")
+
+    def __enter__(self) -> MemoryContext:
+        return self
+
+    def __exit__(self, *_) -> None:
+        return None
+
+
+class MemoryManager(ABC):
+    """A file's storage.
+
+    Args:
+        reader: gives `file_name`, `page_size`, `num_samples` and `alloc_table`.
+
+    Attributes:
+        ptrs, sizes: offset and bytes of every blob, `uint64[rows]`, sorted by offset.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        table = reader.alloc_table
+        order = np.lexsort((table["size"], table["ptr"]))
+        # Sorted already in files of ffx's own; copied so that kernels find them contiguous.
+        self.ptrs = np.ascontiguousarray(table["ptr"][order])
+        self.sizes = np.ascontiguousarray(table["size"][order])
+        self._pages: np.ndarray | None = None
+
+    @property
+    def page_shift(self) -> int:
+        """log2 of the page size."""
+        return int(self.reader.page_size).bit_length() - 1
+
+    @property
+    def sample_page(self) -> np.ndarray:
+        """`int64[num_samples]`: the first page that each sample has data on, -1 for none."""
+        if self._pages is None:
+            table = self.reader.alloc_table
+            stored = table["size"] > 0
+            pages = np.full(int(self.reader.num_samples), np.iinfo(np.int64).max)
+            numbers = (table["ptr"][stored] >> np.uint64(self.page_shift)).astype(np.int64)
+            np.minimum.at(pages, table["sample_id"][stored].astype(np.int64), numbers)
+            pages[pages == np.iinfo(np.int64).max] = -1
+            self._pages = pages
+        return self._pages
+
+    @property
+    def sample_to_pages(self) -> dict[int, set[int]]:
+        """FFCV's table: the pages of each sample. Slow for large files; `sample_page` is not."""
+        return self._sets("sample_id", "page")
+
+    @property
+    def page_to_samples(self) -> dict[int, set[int]]:
+        """FFCV's table: the samples on each page. Slow for large files."""
+        return self._sets("page", "sample_id")
+
+    def _sets(self, key: str, value: str) -> dict[int, set[int]]:
+        table = self.reader.alloc_table
+        columns = {"sample_id": table["sample_id"], "page": table["ptr"] >> np.uint64(self.page_shift)}
+        result: dict[int, set[int]] = {}
+        for one, other in zip(columns[key].tolist(), columns[value].tolist()):
+            result.setdefault(one, set()).add(other)
+        return result
+
+    @abstractmethod
+    def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int = 1) -> MemoryContext:
+        """The storage for an epoch whose batches are known, `in_flight` of them under way at once."""
+
+    @abstractmethod
+    def compile_reader(self) -> Callable:
+        """A compiled function `read(pointer, state) -> uint8[size]`; empty for a pointer to no blob."""
+
+    @property
+    @abstractmethod
+    def state_type(self):
+        """numba's type of a context's `state`."""
+
+    def close(self) -> None:
+        """Let go of what is held; the manager can be used again."""

@@ -1,0 +1,82 @@
+"""The whole file mapped into memory; the operating system decides what of it is in RAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+from numba import njit
+
+from ..kernels import step
+from .base import MemoryContext, MemoryManager
+
+if TYPE_CHECKING:
+    from ..reader import Reader
+
+__all__ = ["OSCacheManager"]
+
+
+@njit(nogil=True, cache=True)
+def read_mapped(address, state):
+    """The blob at `address` of a mapped file, as a view; empty if there is none."""
+    data, pointers, sizes = state
+    row = np.searchsorted(pointers, address, side="right") - 1
+    if row < 0 or pointers[row] != address or address + sizes[row] > data.size:
+        return data[0:0]
+    return data[address : address + sizes[row]]
+
+
+class OSCacheContext(MemoryContext):
+    """An epoch over the map, which stays open between epochs."""
+
+    def __init__(self, manager: OSCacheManager) -> None:
+        self.manager = manager
+        self._data = manager.data
+
+    @property
+    def state(self) -> tuple:
+        """`(uint8[file], uint64[rows] pointers, uint64[rows] sizes)`"""
+        return self._data, self.manager.ptrs, self.manager.sizes
+
+    def storage_words(self) -> np.ndarray:
+        """Addresses in the map."""
+        words = np.zeros(step.STORAGE_WORDS, dtype=np.int64)
+        words[step.BASE], words[step.SIZE] = self._data.ctypes.data, self._data.size
+        words[step.POINTERS], words[step.SIZES] = self.manager.ptrs.ctypes.data, self.manager.sizes.ctypes.data
+        words[step.ROWS] = len(self.manager.ptrs)
+        return words
+
+
+class OSCacheManager(MemoryManager):
+    """Maps the file; all processes that do share what is in RAM."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._data: np.ndarray | None = None
+
+    @property
+    def data(self) -> np.ndarray:
+        """The file's bytes, mapped read-only."""
+        if self._data is None:
+            # A plain array over the map: numba knows no subclass of it.
+            self._data = np.asarray(np.memmap(self.reader.file_name, dtype=np.uint8, mode="r")).view(np.ndarray)
+        return self._data
+
+    def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int = 1) -> OSCacheContext:
+        """Nothing needs planning."""
+        return OSCacheContext(self)
+
+    def compile_reader(self) -> Callable:
+        """`read_mapped`."""
+        return read_mapped
+
+    @property
+    def state_type(self):
+        """Type of `(data, pointers, sizes)`."""
+        return numba.types.Tuple([numba.uint8[::1], numba.uint64[::1], numba.uint64[::1]])
+
+    def close(self) -> None:
+        """Forget the map; it is unmapped once nobody looks at it any more."""
+        self._data = None
