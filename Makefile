@@ -52,9 +52,9 @@ bench: setup ## Measure the loader beside its peers on your pictures: make bench
 	@if [ -z "$(IMAGES)" ]; then \
 		echo "make bench: say which pictures to use, for instance: make bench IMAGES=/data/imagenet/val" >&2; exit 2; \
 	fi
-	$(BIN)/python -m benchmarks loader --images "$(IMAGES)" --out results/loader.jsonl
+	$(BIN)/python -m benchmarks loader --images "$(IMAGES)" --out benchmarks/results/loader.jsonl
 
-clean: ## Remove the environment, build products and caches (never runs/ or results/).
+clean: ## Remove the environment, build products and caches (never runs/ or results).
 	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
