@@ -27,6 +27,7 @@ __all__ = [
     "release_thread",
     "scratch",
     "store_i64",
+    "store_u8",
 ]
 
 # Every kernel: no GIL, IEEE division without exceptions, cached on disk. No fastmath: results must
@@ -55,6 +56,17 @@ load_u32 = _loader(ir.IntType(32), types.uint32)
 load_u64 = _loader(ir.IntType(64), types.uint64)
 load_i64 = _loader(ir.IntType(64), types.int64)
 load_f64 = _loader(ir.DoubleType(), types.float64)
+
+
+@intrinsic
+def store_u8(typing_context, address, value):
+    """`*(uint8 *)address = value`"""
+
+    def codegen(context, builder, signature, arguments):
+        builder.store(arguments[1], builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint8), codegen
 
 
 @intrinsic

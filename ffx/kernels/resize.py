@@ -28,8 +28,7 @@ from .step import NO_MEMORY, OK, OUT_OF_FILE
 
 __all__ = ["MOST_TAPS", "resize_crop"]
 
-_AREA = 0
-_MOST_ALIGNMENT = 64
+_ALIGNMENT = 64  # of what vector steps read and write: a cache line
 
 # Above this many taps on an axis the 16-bit weights' errors could add up to a grey level.
 MOST_TAPS = 32
@@ -41,22 +40,43 @@ _FRACTION = 7
 _GROUP = 4  # target pixels that one vector step of the columns' pass makes
 
 
-def _sum_rows(taps: int, accumulate: bool):
+def _weighed_row(vectors: Vectors, address, weight):
+    """One row's 32 samples, with 7 fractional bits, times a weight (i64 with 15 fractional bits)."""
+    builder, words = vectors.builder, ir.VectorType(i16, _BLOCK)
+    samples = vectors.widen(vectors.load(address, ir.VectorType(i8, _BLOCK)), i16)
+    samples = builder.shl(samples, vectors.fill(words, _FRACTION))
+    return vectors.multiply_round(samples, vectors.spread(builder.trunc(weight, i16), _BLOCK))
+
+
+def _sum_rows(taps: int):
     """Words: (target int16[32], source, stride, weight, …). Sums `taps` rows of 32 bytes."""
 
     def body(vectors: Vectors, target, source, stride, *weights):
-        builder, words = vectors.builder, ir.VectorType(i16, _BLOCK)
-        total = vectors.load(target, words) if accumulate else None
-        for tap in range(taps):
-            row = builder.add(source, builder.mul(stride, ir.Constant(i64, tap)))
-            samples = vectors.widen(vectors.load(row, ir.VectorType(i8, _BLOCK)), i16)
-            samples = builder.shl(samples, vectors.fill(words, _FRACTION))
-            weight = vectors.spread(builder.trunc(weights[tap], i16), _BLOCK)
-            part = vectors.multiply_round(samples, weight)
-            total = part if total is None else builder.add(total, part)
+        builder = vectors.builder
+        total = _weighed_row(vectors, source, weights[0])
+        for weight in weights[1:]:
+            source = builder.add(source, stride)
+            total = builder.add(total, _weighed_row(vectors, source, weight))
         vectors.store(total, target)
 
     return vector_kernel(body, 3 + taps)
+
+
+def _sum_any_rows():
+    """Words: (target int16[32], source, stride, weights int32[taps], taps)."""
+
+    def body(vectors: Vectors, target, source, stride, weights, taps):
+        builder = vectors.builder
+
+        def add_tap(tap, totals):
+            weight = vectors.load(builder.add(weights, builder.mul(tap, ir.Constant(i64, 4))), i32)
+            row = builder.add(source, builder.mul(stride, tap))
+            return [builder.add(totals[0], _weighed_row(vectors, row, builder.sext(weight, i64)))]
+
+        totals = vectors.repeat(taps, [vectors.fill(ir.VectorType(i16, _BLOCK), 0)], add_tap)
+        vectors.store(totals[0], target)
+
+    return vector_kernel(body, 5)
 
 
 def _copy_row():
@@ -70,183 +90,180 @@ def _copy_row():
 
 
 _row_1 = _copy_row()
-_rows_2, _rows_3, _rows_4 = (_sum_rows(taps, False) for taps in (2, 3, 4))
-_more_rows_4 = _sum_rows(4, True)
+_rows_2, _rows_3, _rows_4 = (_sum_rows(taps) for taps in (2, 3, 4))
+_rows_any = _sum_any_rows()
 
-# Where a pixel's two neighbours (r0 g0 b0 r1 g1 b1 …) go so that pairs of one colour lie together.
+# Where a pixel's two neighbours (r0 g0 b0 r1 g1 b1 and what follows) go, so that the two samples of a
+# colour lie together.
 _PAIRED = [0, 3, 1, 4, 2, 5, 6, 7]
+_GROUP_WEIGHT_BYTES = 64  # of one pair of taps of a group: 4 pixels x 4 times two int16
+_PAIR_BYTES = 12  # from a pair of taps to the next in the summed row
 
 
-def _group_step(vectors: Vectors, row, offsets, weights, step):
-    """The four pixels' sums of one pair of taps, as two vectors of int32[8]: pixels (0, 1) and (2, 3)."""
-    sums = []
-    for half in (0, 1):
-        pixels = [
-            vectors.load(vectors.builder.add(vectors.builder.add(row, offsets[2 * half + lane]), step), _EIGHT)
-            for lane in (0, 1)
-        ]
-        paired = vectors.pick(*pixels, _PAIRED + [8 + index for index in _PAIRED])
-        weight = vectors.load(vectors.at(weights, 32 * half), ir.VectorType(i16, 16))
-        sums.append(vectors.multiply_add_pairs(paired, weight))
-    return sums
-
-
-_EIGHT = ir.VectorType(i16, 8)
-_GROUP_WEIGHT_BYTES = 64  # of one pair of taps of a group: 4 pixels x 4 pairs of int16
+def _group_sums(vectors: Vectors, starts, weights, step):
+    """One pair of taps of four pixels: `starts` their addresses, `step` and `weights` the pair's; int32[16]."""
+    builder, eight = vectors.builder, ir.VectorType(i16, 8)
+    pixels = [vectors.load(builder.add(start, step), eight) for start in starts]
+    paired = [vectors.pick(a, b, _PAIRED + [8 + index for index in _PAIRED]) for a, b in (pixels[:2], pixels[2:])]
+    return vectors.multiply_add_pairs(vectors.join(*paired), vectors.load(weights, ir.VectorType(i16, 32)))
 
 
 def _sum_columns(pairs: int):
-    """Words: (target u8[12], row int16, offsets int32[4], weights, pairs). Makes four pixels.
+    """Words: (target, row int16, offsets int32[4], weights, pairs). Makes four pixels, 12 bytes.
 
-    `pairs` 0 takes the number of pairs from the words.
+    `pairs` 0 takes the number of pairs from the words and writes 12 bytes; a fixed number of pairs
+    writes 16, which is one instruction: only for groups whose right neighbour is still to come.
     """
 
     def body(vectors: Vectors, target, row, offsets, weights, count):
         builder = vectors.builder
-        starts = [builder.zext(vectors.load(vectors.at(offsets, 4 * pixel), i32), i64) for pixel in range(_GROUP)]
-        if pairs:
-            sums = None
-            for pair in range(pairs):
-                place = vectors.at(weights, _GROUP_WEIGHT_BYTES * pair)
-                part = _group_step(vectors, row, starts, place, ir.Constant(i64, 12 * pair))
-                sums = part if sums is None else [builder.add(a, b) for a, b in zip(sums, part, strict=True)]
-        else:
-            sums = _looped_pairs(vectors, row, starts, weights, count)
-        shift = _FRACTION + 14
-        rounded = [
-            builder.ashr(builder.add(s, vectors.fill(s.type, 1 << (shift - 1))), vectors.fill(s.type, shift))
-            for s in sums
+        starts = [
+            builder.add(row, builder.zext(vectors.load(vectors.at(offsets, 4 * pixel), i32), i64))
+            for pixel in range(_GROUP)
         ]
-        samples = vectors.saturate_to_bytes(vectors.join(*rounded))
-        vectors.store(vectors.pick(samples, None, [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]), target)
+
+        def add_pair(pair, totals):
+            place = builder.add(weights, builder.mul(pair, ir.Constant(i64, _GROUP_WEIGHT_BYTES)))
+            step = builder.mul(pair, ir.Constant(i64, _PAIR_BYTES))
+            return [builder.add(totals[0], _group_sums(vectors, starts, place, step))]
+
+        shift = _FRACTION + 14
+        # Begin with a half, so that the shift rounds.
+        totals = [vectors.fill(ir.VectorType(i32, 16), 1 << (shift - 1))]
+        if pairs:
+            for pair in range(pairs):
+                totals = add_pair(ir.Constant(i64, pair), totals)
+        else:
+            totals = vectors.repeat(count, totals, add_pair)
+        samples = vectors.saturate_to_bytes(builder.ashr(totals[0], vectors.fill(totals[0].type, shift)))
+        chosen = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]
+        vectors.store(vectors.pick(samples, None, chosen + [15] * 4 if pairs else chosen), target)
 
     return vector_kernel(body, 5)
-
-
-def _looped_pairs(vectors: Vectors, row, starts, weights, count):
-    builder, kind = vectors.builder, ir.VectorType(i32, 8)
-    before = builder.block
-    loop = builder.append_basic_block("pairs")
-    after = builder.append_basic_block("after_pairs")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    index = builder.phi(i64)
-    totals = [builder.phi(kind) for _ in (0, 1)]
-    place = builder.add(weights, builder.mul(index, ir.Constant(i64, _GROUP_WEIGHT_BYTES)))
-    part = _group_step(vectors, row, starts, place, builder.mul(index, ir.Constant(i64, 12)))
-    sums = [builder.add(a, b) for a, b in zip(totals, part, strict=True)]
-    following = builder.add(index, ir.Constant(i64, 1))
-    last = builder.block
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-    index.add_incoming(ir.Constant(i64, 0), before)
-    index.add_incoming(following, last)
-    for total, value in zip(totals, sums, strict=True):
-        total.add_incoming(vectors.fill(kind, 0), before)
-        total.add_incoming(value, last)
-    builder.position_at_end(after)
-    return sums
 
 
 _columns_1, _columns_2, _columns_3, _columns_any = (_sum_columns(pairs) for pairs in (1, 2, 3, 0))
 
 
 @njit(**KERNEL_OPTIONS)
-def _area_taps(length, target_length, place, weights):
-    """The taps of target sample `place` when shrinking; `(first, count)`, weights as float64.
+def _axis_scale(length, target_length):
+    """Source samples a target sample, rounded as OpenCV rounds it."""
+    return 1.0 / (np.float64(target_length) / np.float64(length))
 
-    The part of a source sample that lies under the target sample; parts of less than a thousandth of a
-    sample are left out, as OpenCV does.
+
+@njit(inline="always")
+def _area_span(scale, length, place):
+    """The source samples under a target sample: `(begin, first_whole, last_whole, begin_part, last_part)`.
+
+    Samples `first_whole … last_whole - 1` lie under it wholly. `begin` is `first_whole - 1` where that
+    sample lies under it in part, else `first_whole`; the parts are shares of a sample. Parts below a
+    thousandth are left out, as OpenCV does.
     """
-    scale = 1.0 / (np.float64(target_length) / np.float64(length))
     start = place * scale
     stop = start + scale
-    inverse = 1.0 / min(scale, length - start)
-    last = min(np.int64(np.floor(stop)), length - 1)
+    last = min(np.int64(stop), length - 1)
     first = min(np.int64(np.ceil(start)), last)
-    count = 0
+    begin_part = first - start
+    last_part = min(stop - last, 1.0, length - start)
     begin = first
-    if first - start > 1e-3:
+    if begin_part > 1e-3:
         begin = first - 1
-        weights[0] = (first - start) * inverse
-        count = 1
-    for _ in range(first, last):
-        weights[count] = inverse
-        count += 1
-    if stop - last > 1e-3:
-        weights[count] = min(stop - last, 1.0, length - start) * inverse
-        count += 1
-    return begin, count
+    else:
+        begin_part = 0.0
+    if last_part <= 1e-3:
+        last_part = 0.0
+    return begin, first, last, begin_part, last_part
 
 
-@njit(**KERNEL_OPTIONS)
-def _linear_taps(length, target_length, place, weights):
-    """The one or two taps of target sample `place` when either axis grows."""
+@njit(inline="always")
+def _linear_share(scale, length, target_length, place):
+    """When either axis grows: the first of two neighbours, and the second's share."""
     inverse = np.float64(target_length) / np.float64(length)
-    first = np.int64(np.floor(place * (1.0 / inverse)))
-    # OpenCV rounds this share to float32 before it takes the fraction; where it rounds up to one,
-    # the first neighbour gets all.
+    first = np.int64(place * scale)
+    # OpenCV rounds the share to float32 before it takes the fraction: where it rounds up to one, the
+    # first neighbour gets all.
     share = np.float64(np.float32((place + 1) - (first + 1) * inverse))
     share = 0.0 if share <= 0.0 else share - np.floor(share)
     if first >= length - 1:
-        first, share = length - 1, 0.0
-    weights[0] = 1.0 - share
-    weights[1] = share
-    return first, 2 if share > 0.0 else 1
+        return length - 1, 0.0
+    return first, share
 
 
 @njit(**KERNEL_OPTIONS)
-def _taps(area, length, target_length, place, weights):
-    if area:
-        return _area_taps(length, target_length, place, weights)
-    return _linear_taps(length, target_length, place, weights)
+def _axis_table(area, length, target_length, one, firsts, counts, weights):
+    """Each target sample's first source sample, number of taps, and weights as integers that sum to `one`.
 
+    Args:
+        weights: int32[target_length, most taps]; what a sample does not use is set to 0.
 
-@njit(**KERNEL_OPTIONS)
-def _quantise(weights, count, one, quantised):
-    """Weights as integers whose sum is exactly `one`; the largest takes the rounding."""
-    total = 0
-    largest = 0
-    for tap in range(count):
-        value = np.int64(weights[tap] * one + 0.5)
-        quantised[tap] = value
-        total += value
-        if value > quantised[largest]:
-            largest = tap
-    # One in 15 bits does not fit: a pixel loses 1/128 of a grey level there, which no result shows.
-    quantised[largest] = min(quantised[largest] + one - total, 32767)
-
-
-@njit(**KERNEL_OPTIONS)
-def _row_table(area, length, target_length, weights, row_first, row_count, row_weight):
-    for place in range(target_length):
-        first, count = _taps(area, length, target_length, place, weights)
-        row_first[place] = first
-        row_count[place] = count
-        _quantise(weights, count, _ROW_ONE, row_weight[place])
-
-
-@njit(**KERNEL_OPTIONS)
-def _column_table(area, length, target_length, flip, weights, quantised, offsets, table):
-    """Offsets of each target pixel's first tap in the row, and the weights in the vector step's order.
-
-    Pixels come in groups of four; a last group that would reach over the end is moved back.
+    Returns:
+        The largest number of taps.
     """
-    pairs = table.shape[1]
-    for group in range(table.shape[0]):
+    scale = _axis_scale(length, target_length)
+    most = weights.shape[1]
+    factor = one / scale
+    whole = np.int32(factor + 0.5)
+    largest = np.int64(1)
+    for place in range(target_length):
+        if area:
+            begin, first, last, begin_part, last_part = _area_span(scale, length, place)
+            count = 0
+            rest = np.int32(one)
+            if begin < first:
+                weights[place, 0] = np.int32(begin_part * factor + 0.5)
+                rest -= weights[place, 0]
+                count = 1
+            for _ in range(first, last):
+                weights[place, count] = whole
+                rest -= whole
+                count += 1
+            if last_part > 0.0:
+                weights[place, count] = np.int32(last_part * factor + 0.5)
+                rest -= weights[place, count]
+                count += 1
+            # The rounding goes to a tap that is as large as any.
+            heaviest = np.int64(first - begin)
+            if last <= first and begin_part > last_part:
+                heaviest = 0
+            weights[place, heaviest] += rest
+        else:
+            begin, share = _linear_share(scale, length, target_length, place)
+            weights[place, 1] = np.int32(share * one + 0.5)
+            weights[place, 0] = one - weights[place, 1]
+            count = 2 if weights[place, 1] > 0 else 1
+        # One in 15 bits does not fit; a pixel loses 1/128 of a grey level there, which no result shows.
+        weights[place, 0] = min(weights[place, 0], 32767)
+        weights[place, 1] = min(weights[place, 1], 32767)
+        for tap in range(count, most):
+            weights[place, tap] = 0
+        firsts[place] = begin
+        counts[place] = count
+        largest = max(largest, count)
+    return largest
+
+
+@njit(**KERNEL_OPTIONS)
+def _column_table(target_length, flip, pairs, firsts, weights, offsets, table):
+    """Arrange the columns' taps for the vector step: pixels in groups of four, mirrored if `flip`.
+
+    Args:
+        offsets: int32[groups, 4], set to the bytes from the row's begin to a pixel's first tap.
+        table: int64[groups, pairs, 4, 2], set to a pixel's pair of weights four times over.
+
+    A last group that would reach over the end is moved back.
+    """
+    for group in range(offsets.shape[0]):
+        begin = max(min(_GROUP * group, target_length - _GROUP), 0)
         for lane in range(_GROUP):
-            pixel = max(min(_GROUP * group, target_length - _GROUP), 0) + lane
-            if pixel >= target_length:
-                pixel = target_length - 1
-            place = target_length - 1 - pixel if flip else pixel
-            first, count = _taps(area, length, target_length, place, weights)
-            _quantise(weights, count, _COLUMN_ONE, quantised)
-            offsets[group, lane] = 6 * first
+            place = min(begin + lane, target_length - 1)
+            if flip:
+                place = target_length - 1 - place
+            offsets[group, lane] = 6 * firsts[place]
             for pair in range(pairs):
-                low = quantised[2 * pair] if 2 * pair < count else 0
-                high = quantised[2 * pair + 1] if 2 * pair + 1 < count else 0
-                word = low | high << 16
-                table[group, pair, lane, 0] = word | word << 32
-                table[group, pair, lane, 1] = word | word << 32
+                word = np.int64(weights[place, 2 * pair]) | np.int64(weights[place, 2 * pair + 1]) << 16
+                word |= word << 32
+                table[group, pair, lane, 0] = word
+                table[group, pair, lane, 1] = word
 
 
 @njit(**KERNEL_OPTIONS)
@@ -282,9 +299,13 @@ def _wide_row(source, stride, samples, count, weights, row):
             while start <= last:
                 _rows_3((row + 2 * start, source + start, stride, weight_0, weight_1, weight_2))
                 start += _BLOCK
-        else:
+        elif count == 4:
             while start <= last:
                 _rows_4((row + 2 * start, source + start, stride, weight_0, weight_1, weight_2, weight_3))
+                start += _BLOCK
+        else:
+            while start <= last:
+                _rows_any((row + 2 * start, source + start, stride, weights.ctypes.data, count))
                 start += _BLOCK
         if start >= samples:
             break
@@ -292,36 +313,11 @@ def _wide_row(source, stride, samples, count, weights, row):
 
 
 @njit(**KERNEL_OPTIONS)
-def _add_rows(source, stride, samples, count, weights, row):
-    """Add taps 4 and on to a row that holds the first four; each sample exactly once."""
-    pixels = array_at(source, ((count - 1) * stride + samples,), np.uint8)
-    sums = array_at(row, (samples,), np.int16)
-    tap = 4
-    while tap < count:
-        start = 0
-        if tap + 4 <= count:
-            weight_0, weight_1, weight_2, weight_3 = weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3]
-            place = source + tap * stride
-            while start + _BLOCK <= samples:
-                _more_rows_4((row + 2 * start, place + start, stride, weight_0, weight_1, weight_2, weight_3))
-                start += _BLOCK
-        stop = min(tap + 4, count)
-        for sample in range(start, samples):
-            total = np.int64(sums[sample])
-            for index in range(tap, stop):
-                total += ((np.int64(pixels[index * stride + sample]) << _FRACTION) * weights[index] + (1 << 14)) >> 15
-            sums[sample] = total
-        tap = stop
-
-
-@njit(**KERNEL_OPTIONS)
 def _sum_row(source, stride, samples, count, weights, row):
     if samples < _BLOCK:
         _narrow_row(source, stride, samples, count, weights, array_at(row, (samples,), np.int16))
-        return
-    _wide_row(source, stride, samples, count, weights, row)
-    if count > 4:
-        _add_rows(source, stride, samples, count, weights, row)
+    else:
+        _wide_row(source, stride, samples, count, weights, row)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -332,48 +328,70 @@ def _make_row(row, offsets, table, groups, pairs, target, target_width, spare):
         copy_bytes(target, spare, 3 * target_width)
         return
     step = pairs * _GROUP_WEIGHT_BYTES
-    whole = target_width // _GROUP
+    # The last whole group and a group that was moved back must not write over the row's end.
+    inner = (target_width - 2) // _GROUP
     if pairs == 1:
-        for group in range(whole):
+        for group in range(inner):
             _columns_1((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
     elif pairs == 2:
-        for group in range(whole):
+        for group in range(inner):
             _columns_2((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
     elif pairs == 3:
-        for group in range(whole):
+        for group in range(inner):
             _columns_3((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
     else:
-        for group in range(whole):
-            _columns_any((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
-    if whole < groups:
-        place = target + 3 * (target_width - _GROUP)
-        _columns_any((place, row, offsets + 16 * whole, table + step * whole, pairs))
+        inner = 0
+    for group in range(inner, groups):
+        place = target + 3 * min(_GROUP * group, target_width - _GROUP)
+        _columns_any((place, row, offsets + 16 * group, table + step * group, pairs))
 
 
 @njit(**KERNEL_OPTIONS)
 def _most_taps(area, length, target_length):
-    """An upper bound of the taps on an axis."""
-    return length // target_length + 3 if area else np.int64(2)
+    """An upper bound of the taps on an axis; even, and at least the 4 that a step may look at."""
+    return max((length // target_length + 3 + 1) // 2 * 2, 4) if area else np.int64(4)
+
+
+@njit(inline="always")
+def _aligned(count):
+    return (count + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
 
 
 @njit(**KERNEL_OPTIONS)
-def _aligned(count):
-    return (count + _MOST_ALIGNMENT - 1) // _MOST_ALIGNMENT * _MOST_ALIGNMENT
+def _float_taps(area, length, target_length, place, weights):
+    """The taps of one target sample in float64: `(first, count)`."""
+    scale = _axis_scale(length, target_length)
+    if not area:
+        first, share = _linear_share(scale, length, target_length, place)
+        weights[0] = 1.0 - share
+        weights[1] = share
+        return first, 2 if share > 0.0 else 1
+    begin, first, last, begin_part, last_part = _area_span(scale, length, place)
+    count = 0
+    if begin < first:
+        weights[0] = begin_part / scale
+        count = 1
+    for _ in range(first, last):
+        weights[count] = 1.0 / scale
+        count += 1
+    if last_part > 0.0:
+        weights[count] = last_part / scale
+        count += 1
+    return begin, count
 
 
 @njit(**KERNEL_OPTIONS)
 def _resize_float(source, stride, height, width, target, target_height, target_width, area, flip, thread):
     """The plain path: any number of taps, float32 sums."""
     samples = 3 * width
-    row_taps, column_taps = _most_taps(area, height, target_height), _most_taps(area, width, target_width)
-    weight_bytes = _aligned(8 * max(row_taps, column_taps))
-    block = scratch(thread, 0, weight_bytes + 4 * samples)
+    most = max(_most_taps(area, height, target_height), _most_taps(area, width, target_width))
+    block = scratch(thread, 0, 8 * most + 4 * samples)
     if block == 0:
         return NO_MEMORY
-    weights = array_at(block, (max(row_taps, column_taps),), np.float64)
-    sums = array_at(block + weight_bytes, (samples,), np.float32)
+    weights = array_at(block, (most,), np.float64)
+    sums = array_at(block + 8 * most, (samples,), np.float32)
     for row in range(target_height):
-        first, count = _taps(area, height, target_height, row, weights)
+        first, count = _float_taps(area, height, target_height, row, weights)
         sums[:] = np.float32(0.0)
         for tap in range(count):
             weight = np.float32(weights[tap])
@@ -382,7 +400,7 @@ def _resize_float(source, stride, height, width, target, target_height, target_w
                 sums[sample] += weight * np.float32(pixels[sample])
         out = array_at(target + 3 * target_width * row, (target_width, 3), np.uint8)
         for place in range(target_width):
-            first, count = _taps(area, width, target_width, place, weights)
+            first, count = _float_taps(area, width, target_width, place, weights)
             column = target_width - 1 - place if flip else place
             for channel in range(3):
                 total = 0.0
@@ -395,49 +413,45 @@ def _resize_float(source, stride, height, width, target, target_height, target_w
 @njit(**KERNEL_OPTIONS)
 def _resize_fixed(source, stride, height, width, target, target_height, target_width, area, flip, thread):
     """The vector path, at most `MOST_TAPS` taps an axis."""
-    row_taps = max(_most_taps(area, height, target_height), 4)
-    column_taps = _most_taps(area, width, target_width)
-    pairs = (column_taps + 1) // 2
+    row_taps, column_taps = _most_taps(area, height, target_height), _most_taps(area, width, target_width)
     groups = (target_width + _GROUP - 1) // _GROUP
     samples = 3 * width
-    # A vector step reads up to 8 int16 from a pair's place, which may lie past the row's last sample.
-    row_bytes = _aligned(2 * samples + 12 * pairs + 64)
-    weight_bytes = _aligned(16 * max(row_taps, column_taps))
-    first_bytes = _aligned(16 * target_height)
-    row_weight_bytes = _aligned(4 * target_height * row_taps)
+    # A vector step reads 8 int16 from a pair's place, which may lie past the row's last sample.
+    row_bytes = _aligned(2 * samples + _PAIR_BYTES * column_taps // 2 + 64)
+    table_bytes = groups * column_taps // 2 * _GROUP_WEIGHT_BYTES
     offset_bytes = _aligned(16 * groups)
-    table_bytes = _aligned(groups * pairs * _GROUP_WEIGHT_BYTES)
-    total = row_bytes + weight_bytes + first_bytes + row_weight_bytes + offset_bytes + table_bytes + 64
-    place = scratch(thread, 0, total)
-    if place == 0:
+    axis_bytes = _aligned(16 * target_height + 4 * target_height * row_taps)
+    column_bytes = 16 * target_width + 4 * target_width * column_taps
+    block = scratch(thread, 0, 2 * _ALIGNMENT + row_bytes + table_bytes + offset_bytes + axis_bytes + column_bytes)
+    if block == 0:
         return NO_MEMORY
-    row = place
-    place += row_bytes
-    weights = array_at(place, (max(row_taps, column_taps),), np.float64)
-    quantised = array_at(place + weight_bytes // 2, (max(row_taps, column_taps),), np.int64)
-    place += weight_bytes
-    row_first = array_at(place, (target_height,), np.int64)
-    row_count = array_at(place + 8 * target_height, (target_height,), np.int64)
-    place += first_bytes
-    row_weight = array_at(place, (target_height, row_taps), np.int32)
-    place += row_weight_bytes
-    offset_place = place
-    offsets = array_at(place, (groups, _GROUP), np.int32)
-    place += offset_bytes
-    table_place = place
-    table = array_at(place, (groups, pairs, _GROUP, 2), np.int64)
-    spare = place + table_bytes
-    _row_table(area, height, target_height, weights, row_first, row_count, row_weight)
-    _column_table(area, width, target_width, flip, weights, quantised, offsets, table)
+    spare = _aligned(block)
+    row = spare + _ALIGNMENT
+    table_place = row + row_bytes
+    offset_place = table_place + table_bytes
+    axis_place = offset_place + offset_bytes
+    firsts = array_at(axis_place, (target_height,), np.int64)
+    counts = array_at(axis_place + 8 * target_height, (target_height,), np.int64)
+    weights = array_at(axis_place + 16 * target_height, (target_height, row_taps), np.int32)
+    column_place = axis_place + axis_bytes
+    column_firsts = array_at(column_place, (target_width,), np.int64)
+    column_counts = array_at(column_place + 8 * target_width, (target_width,), np.int64)
+    column_weights = array_at(column_place + 16 * target_width, (target_width, column_taps), np.int32)
+    _axis_table(area, height, target_height, _ROW_ONE, firsts, counts, weights)
+    most = _axis_table(area, width, target_width, _COLUMN_ONE, column_firsts, column_counts, column_weights)
+    pairs = (most + 1) // 2
+    offsets = array_at(offset_place, (groups, _GROUP), np.int32)
+    table = array_at(table_place, (groups, pairs, _GROUP, 2), np.int64)
+    _column_table(target_width, flip, pairs, column_firsts, column_weights, offsets, table)
     target_stride = 3 * target_width
     for index in range(target_height):
-        first, count = row_first[index], row_count[index]
+        first, count = firsts[index], counts[index]
         place = target + target_stride * index
         # Enlarging repeats rows.
-        if index > 0 and count == 1 and row_count[index - 1] == 1 and row_first[index - 1] == first:
+        if index > 0 and count == 1 and counts[index - 1] == 1 and firsts[index - 1] == first:
             copy_bytes(place, place - target_stride, target_stride)
             continue
-        _sum_row(source + first * stride, stride, samples, count, row_weight[index], row)
+        _sum_row(source + first * stride, stride, samples, count, weights[index], row)
         _make_row(row, offset_place, table_place, groups, pairs, place, target_width, spare)
     return OK
 

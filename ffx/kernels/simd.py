@@ -97,6 +97,25 @@ class Vectors:
             function = ir.Function(self.builder.module, kind, name)
         return self.builder.call(function, arguments)
 
+    def repeat(self, count: ir.Value, values: list[ir.Value], step: Callable) -> list[ir.Value]:
+        """A loop: `values = step(index, values)` for each index below `count`, at least once."""
+        builder, before = self.builder, self.builder.block
+        loop, after = (builder.append_basic_block(name) for name in ("repeat", "repeated"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        index = builder.phi(i64)
+        current = [builder.phi(value.type) for value in values]
+        following = step(index, current)
+        advanced = builder.add(index, ir.Constant(i64, 1))
+        for place, first, later in zip(
+            [index, *current], [ir.Constant(i64, 0), *values], [advanced, *following], strict=True
+        ):
+            place.add_incoming(first, before)
+            place.add_incoming(later, builder.block)
+        builder.cbranch(builder.icmp_signed("<", advanced, count), loop, after)
+        builder.position_at_end(after)
+        return following
+
     # Arithmetic
 
     def multiply_round(self, left: ir.Value, right: ir.Value) -> ir.Value:
@@ -122,6 +141,9 @@ class Vectors:
             return self._named("llvm.x86.avx512.pmaddw.d.512", half, left, right)
         if self.has_avx2 and count == 16:
             return self._named("llvm.x86.avx2.pmadd.wd", half, left, right)
+        if self.has_avx2 and count > 16:
+            pairs = zip(self.halves(left), self.halves(right), strict=True)
+            return self.join(*(self.multiply_add_pairs(a, b) for a, b in pairs))
         builder, wide = self.builder, ir.VectorType(i32, count)
         product = builder.mul(builder.sext(left, wide), builder.sext(right, wide))
         even, odd = (self.pick(product, None, range(start, count, 2)) for start in (0, 1))
@@ -130,7 +152,7 @@ class Vectors:
     def saturate_to_bytes(self, value: ir.Value) -> ir.Value:
         """int32 elements, held to 0 … 255, as bytes in the same order."""
         builder, count = self.builder, value.type.count
-        if self.has_avx2 and count == 16:
+        if self.has_avx2 and not self.has_avx512 and count == 16:
             # The packs work within 128-bit lanes: lanes of (a, b) become a0 b0 a1 b1 and so on.
             words = self._named("llvm.x86.avx2.packusdw", ir.VectorType(i16, 16), *self.halves(value))
             words = builder.bitcast(words, ir.VectorType(i64, 4))
