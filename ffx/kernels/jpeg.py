@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from .memory import KERNEL_OPTIONS, load_i64, scratch, store_i64
-from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, SIZE_MISMATCH
+from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .turbojpeg import (
     library_version,
     pack_two,
@@ -144,16 +144,20 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
     status, handle, subsampling = _read_header(thread, data, size, image_height, image_width)
     if status != OK:
         return status, zero, zero, zero, zero, zero, zero
+    if top < 0 or left < 0 or height < 1 or width < 1 or top + height > image_height or left + width > image_width:
+        return OUT_OF_FILE, zero, zero, zero, zero, zero, zero
     unit = _unit_width(subsampling)
     first_row, first_column, rows, columns = _region(unit, image_height, image_width, top, left, height, width)
-    stride = 3 * columns
-    address = scratch(thread, _PIXELS_AREA, rows * stride)
-    if address == 0:
-        return NO_MEMORY, zero, zero, zero, zero, zero, zero
     partial = rows != image_height or columns != image_width
     if partial and tj3_set_crop((handle, pack_two(first_column, first_row), pack_two(columns, rows))) != 0:
-        return BAD_JPEG, zero, zero, zero, zero, zero, zero
-    status = _decompress(handle, data, size, rows, columns, address, stride)
+        # The library declines some parts of some pictures, never the whole.
+        partial = False
+        first_row, first_column, rows, columns = zero, zero, np.int64(image_height), np.int64(image_width)
+    stride = 3 * columns
+    address = scratch(thread, _PIXELS_AREA, rows * stride)
+    status = NO_MEMORY
+    if address != 0:
+        status = _decompress(handle, data, size, rows, columns, address, stride)
     if partial:
         tj3_set_crop((handle, 0, 0))
     return status, address, stride, first_row, first_column, rows, columns

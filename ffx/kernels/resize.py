@@ -109,10 +109,9 @@ def _group_sums(vectors: Vectors, starts, weights, step):
 
 
 def _sum_columns(pairs: int):
-    """Words: (target, row int16, offsets int32[4], weights, pairs). Makes four pixels, 12 bytes.
+    """Words: (target u8[12], row int16, offsets int32[4], weights, pairs). Makes four pixels.
 
-    `pairs` 0 takes the number of pairs from the words and writes 12 bytes; a fixed number of pairs
-    writes 16, which is one instruction: only for groups whose right neighbour is still to come.
+    `pairs` 0 takes the number of pairs from the words.
     """
 
     def body(vectors: Vectors, target, row, offsets, weights, count):
@@ -136,8 +135,7 @@ def _sum_columns(pairs: int):
         else:
             totals = vectors.repeat(count, totals, add_pair)
         samples = vectors.saturate_to_bytes(builder.ashr(totals[0], vectors.fill(totals[0].type, shift)))
-        chosen = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]
-        vectors.store(vectors.pick(samples, None, chosen + [15] * 4 if pairs else chosen), target)
+        vectors.store(vectors.pick(samples, None, [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]), target)
 
     return vector_kernel(body, 5)
 
@@ -328,22 +326,22 @@ def _make_row(row, offsets, table, groups, pairs, target, target_width, spare):
         copy_bytes(target, spare, 3 * target_width)
         return
     step = pairs * _GROUP_WEIGHT_BYTES
-    # The last whole group and a group that was moved back must not write over the row's end.
-    inner = (target_width - 2) // _GROUP
+    whole = target_width // _GROUP
     if pairs == 1:
-        for group in range(inner):
+        for group in range(whole):
             _columns_1((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
     elif pairs == 2:
-        for group in range(inner):
+        for group in range(whole):
             _columns_2((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
     elif pairs == 3:
-        for group in range(inner):
+        for group in range(whole):
             _columns_3((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
     else:
-        inner = 0
-    for group in range(inner, groups):
-        place = target + 3 * min(_GROUP * group, target_width - _GROUP)
-        _columns_any((place, row, offsets + 16 * group, table + step * group, pairs))
+        for group in range(whole):
+            _columns_any((target + 12 * group, row, offsets + 16 * group, table + step * group, pairs))
+    if whole < groups:
+        place = target + 3 * (target_width - _GROUP)
+        _columns_any((place, row, offsets + 16 * whole, table + step * whole, pairs))
 
 
 @njit(**KERNEL_OPTIONS)

@@ -94,9 +94,9 @@ def _package_libraries() -> list[str]:
     """The shared library that the PyPI package `turbojpeg` carries, newest name first."""
     found = []
     folders = dict.fromkeys([sysconfig.get_paths()["platlib"], sysconfig.get_paths()["purelib"], *sys.path])
-    for folder in folders:
+    for folder in filter(None, folders):
         for inside in ("turbojpeg.libs/libturbojpeg*", "turbojpeg.libs/turbojpeg*.dll", ".dylibs/libturbojpeg*"):
-            found += sorted(glob.glob(os.path.join(glob.escape(folder or "."), inside)), reverse=True)
+            found += sorted(glob.glob(os.path.join(glob.escape(folder), inside)), reverse=True)
     return found
 
 
@@ -121,7 +121,9 @@ def _use(path: str) -> bool:
     except OSError as error:
         _failures.append(f"{path}: {error}")
         return False
-    for version, functions in ((3, _TJ3_FUNCTIONS), (2, _TJ2_FUNCTIONS)):
+    # Windows passes a struct of four ints by its address, not as `tj3_set_crop` does.
+    interfaces = ((2, _TJ2_FUNCTIONS),) if sys.platform == "win32" else ((3, _TJ3_FUNCTIONS), (2, _TJ2_FUNCTIONS))
+    for version, functions in interfaces:
         if all(hasattr(library, name) for name in functions):
             for name, entry in functions.items():
                 _table[entry] = _address(library, name)
