@@ -63,6 +63,7 @@ class Options:
     subset: int
     compress_probability: float | None = None
     smart_threshold: int | None = None
+    pass_through: int | None = None
 
 
 def declare_options() -> Config:
@@ -81,6 +82,10 @@ def declare_options() -> Config:
         jpeg_quality=Param(And(WholeNumber(), InRange(1, 100)), "quality of JPEGs that are made", 90),
         subset=Param(And(WholeNumber(), InRange(min=-1)), "number of images to write, -1 for all", -1),
         compress_probability=Param(And(float, InRange(0, 1)), "write_mode proportion: share of JPEGs"),
+        pass_through=Param(
+            And(WholeNumber(), InRange(0, 1)),
+            "1: keep a JPEG that needs no resizing as it is (usual for write_mode jpg), 0: encode it anew",
+        ),
         smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
     )
     return config
@@ -155,13 +160,13 @@ def _check_together(options: Options) -> None:
 
 
 def open_dataset(options: Options) -> Any:
-    """Return the torchvision data set that `options` names: indexable, with (PIL image, label) and `classes`."""
+    """Return the torchvision data set that `options` names: indexable, with (image or path, label) and `classes`."""
     from torchvision import datasets
 
     if options.dataset == "cifar":
         dataset = datasets.CIFAR10(options.data_dir, train=options.split == "train", download=True)
     else:
-        dataset = datasets.ImageFolder(str(options.data_dir))
+        dataset = datasets.ImageFolder(str(options.data_dir), loader=str)
     return dataset
 
 
@@ -172,6 +177,8 @@ def write_file(options: Options, dataset: Any) -> int:
         "max_resolution": options.max_resolution,
         "jpeg_quality": options.jpeg_quality,
         "smart_threshold": options.smart_threshold,
+        # The other modes promise a quality, and so a size: pictures as they come take about twice that of quality 90.
+        "pass_through": options.write_mode == "jpg" if options.pass_through is None else bool(options.pass_through),
     }
     if options.compress_probability is not None:
         image_options["compress_probability"] = options.compress_probability

@@ -98,6 +98,25 @@ def test_quality_decides_size(run, picture_folder, tmp_path):
     assert sizes[0] < 0.7 * sizes[1]
 
 
+@pytest.mark.parametrize(
+    ("write_mode", "pass_through", "kept"), [("jpg", None, True), ("jpg", 0, False), ("proportion", None, False)]
+)
+def test_jpeg_that_needs_no_resizing_is_kept_in_jpeg_mode(run, picture_folder, write_mode, pass_through, kept):
+    path = run(
+        split="val",
+        data_dir=picture_folder / "val",
+        max_resolution=500,
+        write_mode=write_mode,
+        compress_probability=1.0,
+        pass_through=pass_through,
+        num_workers=1,
+        jpeg_quality=60,
+    )
+    content = path.read_bytes()
+    pictures = [source.read_bytes() for source in (picture_folder / "val").rglob("*.JPEG")]
+    assert all((picture in content) is kept for picture in pictures)
+
+
 @pytest.mark.parametrize(("probability", "modes"), [(0, {RAW}), (1.0, {JPEG})])
 def test_proportion_of_all_or_none(run, picture_folder, probability, modes):
     path = run(
