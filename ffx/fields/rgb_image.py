@@ -17,21 +17,15 @@ from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
 from ..pipeline.operation import Operation
 from .base import Field, Malloc, no_arguments
+from .image_decoders import (
+    CenterCropRGBImageDecoder,
+    RandomResizedCropRGBImageDecoder,
+    ResizedCropRGBImageDecoder,
+    SimpleRGBImageDecoder,
+    get_center_crop,
+    get_random_crop,
+)
 from .jpeg_header import JpegHeader, read_jpeg_header
-
-try:
-    from .image_decoders import (
-        CenterCropRGBImageDecoder,
-        RandomResizedCropRGBImageDecoder,
-        ResizedCropRGBImageDecoder,
-        SimpleRGBImageDecoder,
-        get_center_crop,
-        get_random_crop,
-    )
-except ImportError:
-    CenterCropRGBImageDecoder = RandomResizedCropRGBImageDecoder = None  # type: ignore[assignment,misc]
-    ResizedCropRGBImageDecoder = SimpleRGBImageDecoder = None  # type: ignore[assignment,misc]
-    get_center_crop = get_random_crop = None  # type: ignore[assignment]
 
 __all__ = [
     "IMAGE_MODES",
