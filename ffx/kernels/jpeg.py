@@ -182,6 +182,9 @@ def decode_scaled(thread, data, size, image_height, image_width, numerator, deno
         `(status, address, height, width)`: RGB uint8, rows without gaps; sides are rounded up.
     """
     zero = np.int64(0)
+    eighths = 8 * numerator // denominator
+    if eighths * denominator != 8 * numerator or eighths < 1 or eighths > 16:
+        return BAD_JPEG, zero, zero, zero
     height = (image_height * numerator + denominator - 1) // denominator
     width = (image_width * numerator + denominator - 1) // denominator
     status, handle, _ = _read_header(thread, data, size, image_height, image_width)

@@ -1,0 +1,214 @@
+"""Crop and resize beside OpenCV's `INTER_AREA`, NumPy's flip and guard pages."""
+
+import ctypes
+import hashlib
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffx.kernels.resize import MOST_TAPS, resize_crop
+from ffx.kernels.step import OK, OUT_OF_FILE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def resize(image, crop, size, thread, flip=0):
+    """ffx's result, (height, width, 3); `crop` is (top, left, height, width), `size` (height, width)."""
+    target = np.full((*size, 3), 77, np.uint8)
+    status = resize_crop(
+        image.ctypes.data, image.strides[0], *image.shape[:2], *crop, target.ctypes.data, *size, flip, thread
+    )
+    assert status == OK
+    return target
+
+
+def opencv(image, crop, size):
+    top, left, height, width = crop
+    part = image[top : top + height, left : left + width]
+    return cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+
+
+def difference(left, right):
+    return np.abs(left.astype(np.int16) - right).max()
+
+
+def random_crop(generator, image, most_height, most_width):
+    height, width = (int(generator.integers(1, most + 1)) for most in (most_height, most_width))
+    top = int(generator.integers(0, image.shape[0] - height + 1))
+    left = int(generator.integers(0, image.shape[1] - width + 1))
+    return top, left, height, width
+
+
+@pytest.fixture
+def noise(generator):
+    """Every two neighbours differ: the hardest image for a resize."""
+    return generator.integers(0, 256, (300, 400, 3), np.uint8)
+
+
+def test_every_small_pair_of_sides_matches_opencv(generator, noise, thread):
+    for source in range(1, 41):
+        for target in range(1, 41):
+            # One axis takes the pair in order, the other a random pair: both rules and their mixture.
+            other = tuple(int(side) for side in generator.integers(1, 41, 2))
+            for crop_size, size in (((source, other[0]), (target, other[1])), ((other[0], source), (other[1], target))):
+                crop = (3, 5, *crop_size)
+                assert difference(resize(noise, crop, size, thread), opencv(noise, crop, size)) <= 1, (crop, size)
+
+
+@pytest.mark.parametrize("sides", ["shrinking", "growing", "mixed"])
+def test_large_images_match_opencv(sides, generator, noise, thread):
+    for _ in range(60):
+        crop = random_crop(generator, noise, 300, 400)
+        size = [int(generator.integers(1, 320)) for _ in range(2)]
+        for axis in range(2):
+            grows = sides == "growing" or (sides == "mixed" and axis == 0)
+            low, high = (crop[2 + axis], 420) if grows else (1, crop[2 + axis])
+            size[axis] = int(generator.integers(low, high + 1))
+        flip = int(generator.integers(0, 2))
+        expected = opencv(noise, crop, size)
+        found = resize(noise, crop, tuple(size), thread, flip)
+        assert difference(found, expected[:, ::-1] if flip else expected) <= 1, (crop, size)
+
+
+def test_training_sizes_match_opencv_nearly_everywhere(noise, make_picture, thread):
+    for image in (noise, make_picture(300, 400)):
+        for crop, size in (((10, 20, 280, 360), (176, 176)), ((50, 60, 200, 200), (160, 160))):
+            found, expected = resize(image, crop, size, thread), opencv(image, crop, size)
+            assert difference(found, expected) <= 1
+            assert np.mean(found != expected) < 0.01
+
+
+def test_strong_reductions_match_opencv(generator, thread):
+    image = generator.integers(0, 256, (1200, 1500, 3), np.uint8)
+    image[100:700, 300:900] = 255
+    for size in ((1, 1), (2, 3), (17, 1), (1, 40), (30, 30), (36, 44), (40, 1499), (1199, 9)):
+        crop = (0, 0, 1200, 1500)
+        assert difference(resize(image, crop, size, thread), opencv(image, crop, size)) <= 1, size
+
+
+def test_both_sides_of_the_limit_of_taps_match_opencv(generator, thread):
+    image = generator.integers(0, 256, (50 * MOST_TAPS, 64, 3), np.uint8)
+    for height in range(4 * (MOST_TAPS - 5), 4 * (MOST_TAPS + 3)):
+        crop, size = (7, 0, height, 64), (4, 32)
+        assert difference(resize(image, crop, size, thread), opencv(image, crop, size)) <= 1, height
+
+
+def test_same_size_is_an_exact_copy(noise, thread):
+    for crop in ((0, 0, 300, 400), (17, 33, 100, 3), (299, 399, 1, 1)):
+        top, left, height, width = crop
+        part = noise[top : top + height, left : left + width]
+        np.testing.assert_array_equal(resize(noise, crop, (height, width), thread), part)
+        np.testing.assert_array_equal(resize(noise, crop, (height, width), thread, 1), part[:, ::-1])
+
+
+def test_flip_is_the_mirrored_result(generator, noise, thread):
+    for _ in range(50):
+        crop = random_crop(generator, noise, 120, 120)
+        size = tuple(int(side) for side in generator.integers(1, 90, 2))
+        upright, mirrored = (resize(noise, crop, size, thread, flip) for flip in (0, 1))
+        np.testing.assert_array_equal(mirrored, upright[:, ::-1])
+
+
+@pytest.mark.parametrize("value", [0, 1, 128, 254, 255])
+def test_flat_image_stays_flat(value, generator, thread):
+    image = np.full((200, 200, 3), value, np.uint8)
+    for _ in range(60):
+        crop = random_crop(generator, image, 200, 200)
+        size = tuple(int(side) for side in generator.integers(1, 120, 2))
+        assert (resize(image, crop, size, thread) == value).all(), (crop, size)
+
+
+def test_rows_may_lie_apart(generator, thread):
+    wide = generator.integers(0, 256, (60, 100, 3), np.uint8)
+    image = wide[:, 20:70]
+    found = resize(image, (5, 6, 40, 41), (30, 30), thread)
+    np.testing.assert_array_equal(found, resize(np.ascontiguousarray(image), (5, 6, 40, 41), (30, 30), thread))
+
+
+@pytest.mark.parametrize(
+    "crop", [(-1, 0, 5, 5), (0, -1, 5, 5), (6, 0, 5, 5), (0, 16, 5, 5), (0, 0, 0, 5), (0, 0, 5, 0), (0, 0, 11, 5)]
+)
+def test_crop_outside_the_image_is_refused(crop, thread):
+    image, target = np.zeros((10, 20, 3), np.uint8), np.full((4, 4, 3), 7, np.uint8)
+    status = resize_crop(image.ctypes.data, 60, 10, 20, *crop, target.ctypes.data, 4, 4, 0, thread)
+    assert status == OUT_OF_FILE
+    assert (target == 7).all()
+
+
+class GuardedBytes:
+    """Memory between two pages that cannot be touched; a slip of one byte ends the process."""
+
+    def __init__(self, pages: int) -> None:
+        page = mmap.PAGESIZE
+        self.map = mmap.mmap(-1, (pages + 2) * page)
+        self.bytes = np.frombuffer(self.map, np.uint8)[page : (pages + 1) * page]
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        start = self.bytes.ctypes.data
+        for guard in (start - page, start + self.bytes.size):
+            assert libc.mprotect(guard, page, 0) == 0
+
+    def images(self, height: int, width: int) -> list[np.ndarray]:
+        """An image that begins at the first byte, and one that ends at the last."""
+        count = 3 * height * width
+        return [part.reshape(height, width, 3) for part in (self.bytes[:count], self.bytes[-count:])]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="guard pages by mprotect")
+def test_nothing_beyond_source_and_target_is_touched(generator, thread):
+    sources, targets = GuardedBytes(4), GuardedBytes(4)
+    sources.bytes[:] = generator.integers(0, 256, sources.bytes.size)
+    sizes = [(side, int(other)) for side in range(1, 41) for other in generator.integers(1, 41, 3)]
+    for index, (height, width) in enumerate(sizes):
+        # The target's sides, too, run through 1 to 40.
+        target_height, target_width = sizes[(index * 7 + 3) % len(sizes)][::-1]
+        for source in sources.images(height, width):
+            expected = opencv(source, (0, 0, height, width), (target_height, target_width))
+            for target in targets.images(target_height, target_width):
+                targets.bytes[:] = 0xA5
+                flip = index % 2
+                status = resize_crop(
+                    source.ctypes.data, 3 * width, height, width, 0, 0, height, width,
+                    target.ctypes.data, target_height, target_width, flip, thread,
+                )  # fmt: skip
+                assert status == OK
+                assert difference(target, expected[:, ::-1] if flip else expected) <= 1
+                assert (targets.bytes == 0xA5).sum() >= targets.bytes.size - target.size
+                outside = np.ones(targets.bytes.size, bool)
+                first = target.ctypes.data - targets.bytes.ctypes.data
+                outside[first : first + target.size] = False
+                assert (targets.bytes[outside] == 0xA5).all()
+
+
+def samples_digest(thread):
+    """A digest of results of many shapes, to compare processes that compile for different processors."""
+    generator = np.random.default_rng(5)
+    image = generator.integers(0, 256, (90, 110, 3), np.uint8)
+    digest = hashlib.sha256()
+    for _ in range(150):
+        crop = random_crop(generator, image, 90, 110)
+        size = tuple(int(side) for side in generator.integers(1, 70, 2))
+        digest.update(resize(image, crop, size, thread, int(generator.integers(0, 2))).tobytes())
+    return digest.hexdigest()
+
+
+def test_portable_code_gives_the_same_pixels(thread):
+    code = (
+        "import importlib.util, numpy as np\n"
+        f"spec = importlib.util.spec_from_file_location('same', {str(Path(__file__))!r})\n"
+        "same = importlib.util.module_from_spec(spec); spec.loader.exec_module(same)\n"
+        "words = np.zeros(64, np.int64)\n"
+        "print(same.samples_digest(words.ctypes.data))\n"
+    )
+    # A processor of which nothing is known: only the plain vector code can be compiled for it.
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert outcome.stdout.strip() == samples_digest(thread)

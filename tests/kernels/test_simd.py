@@ -1,0 +1,96 @@
+"""Vector building blocks: what the processor's instructions give, their portable twins give too."""
+
+import numpy as np
+import pytest
+from llvmlite import ir
+from numba import njit
+
+from ffx.kernels.simd import i16, i32, vector_kernel
+
+
+def binary(operation, count, portable):
+    """An njit function that applies a `Vectors` method to int16 arrays of `count` elements."""
+
+    def body(vectors, target, left, right):
+        kind = ir.VectorType(i16, count)
+        vectors.store(getattr(vectors, operation)(vectors.load(left, kind), vectors.load(right, kind)), target)
+
+    kernel = vector_kernel(body, 3, portable)
+
+    @njit
+    def run(target, left, right):
+        kernel((target.ctypes.data, left.ctypes.data, right.ctypes.data))
+
+    return run
+
+
+@pytest.fixture
+def operands(generator):
+    """int16 pairs, the extremes among them."""
+    extremes = np.array([-32768, -32767, -1, 0, 1, 2, 16384, 32767], np.int16)
+    left = np.concatenate([np.repeat(extremes, 8), generator.integers(-32768, 32768, 192).astype(np.int16)])
+    right = np.concatenate([np.tile(extremes, 8), generator.integers(-32768, 32768, 192).astype(np.int16)])
+    both = (left == -32768) & (right == -32768)
+    return left[~both][:224], right[~both][:224]
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("count", [16, 32])
+def test_multiply_round_matches_numpy(count, portable, operands):
+    run = binary("multiply_round", count, portable)
+    for start in range(0, 224 - count + 1, count):
+        left, right = (np.ascontiguousarray(operand[start : start + count]) for operand in operands)
+        target = np.zeros(count, np.int16)
+        run(target, left, right)
+        expected = (left.astype(np.int64) * right + (1 << 14)) >> 15
+        np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("count", [16, 32])
+def test_multiply_add_pairs_matches_numpy(count, portable, operands):
+    run = binary("multiply_add_pairs", count, portable)
+    for start in range(0, 224 - count + 1, count):
+        left, right = (np.ascontiguousarray(operand[start : start + count]) for operand in operands)
+        target = np.zeros(count // 2, np.int32)
+        run(target, left, right)
+        np.testing.assert_array_equal(target, (left.astype(np.int64) * right).reshape(-1, 2).sum(1))
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_saturate_to_bytes_matches_numpy(portable, generator):
+    def body(vectors, target, source):
+        vectors.store(vectors.saturate_to_bytes(vectors.load(source, ir.VectorType(i32, 16))), target)
+
+    kernel = vector_kernel(body, 2, portable)
+
+    @njit
+    def run(target, source):
+        kernel((target.ctypes.data, source.ctypes.data))
+
+    extremes = [-(2**31), -70000, -32769, -1, 0, 1, 127, 128, 254, 255, 256, 32767, 32768, 65536, 70000, 2**31 - 1]
+    for values in (extremes, generator.integers(-100, 400, 16)):
+        source, target = np.array(values, np.int32), np.zeros(16, np.uint8)
+        run(target, source)
+        np.testing.assert_array_equal(target, np.clip(source, 0, 255))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_repeat_carries_its_values(count):
+    def body(vectors, target, count):
+        builder, kind = vectors.builder, ir.VectorType(i32, 4)
+
+        def step(index, values):
+            return [builder.add(values[0], vectors.spread(builder.trunc(index, i32), 4))]
+
+        vectors.store(vectors.repeat(count, [vectors.fill(kind, 100)], step)[0], target)
+
+    kernel = vector_kernel(body, 2)
+
+    @njit
+    def run(target, count):
+        kernel((target.ctypes.data, count))
+
+    target = np.zeros(4, np.int32)
+    run(target, count)
+    assert (target == 100 + sum(range(count))).all()
