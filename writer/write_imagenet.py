@@ -25,7 +25,7 @@ from fastargs.validation import And, Checker, InRange, OneOf
 
 from ffx.errors import FfxError
 from ffx.fields import IntField, RGBImageField
-from ffx.writer import DatasetWriter
+from ffx.writer import DatasetWriter, JPEGFolder
 
 __all__ = ["Options", "declare_options", "main", "open_dataset", "read_options", "write_file"]
 
@@ -160,14 +160,12 @@ def _check_together(options: Options) -> None:
 
 
 def open_dataset(options: Options) -> Any:
-    """Return the torchvision data set that `options` names: indexable, with (image or path, label) and `classes`."""
-    from torchvision import datasets
+    """Return the data set that `options` names: indexable, with (image or its file's bytes, label) and `classes`."""
+    if options.dataset == "imagenet":
+        return JPEGFolder(options.data_dir)
+    from torchvision.datasets import CIFAR10
 
-    if options.dataset == "cifar":
-        dataset = datasets.CIFAR10(options.data_dir, train=options.split == "train", download=True)
-    else:
-        dataset = datasets.ImageFolder(str(options.data_dir), loader=str)
-    return dataset
+    return CIFAR10(options.data_dir, train=options.split == "train", download=True)
 
 
 def write_file(options: Options, dataset: Any) -> int:

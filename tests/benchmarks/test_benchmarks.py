@@ -86,6 +86,7 @@ def test_a_file_is_written_once(picture_folder, tmp_path):
     assert len(list(folder.rglob("*.jpg"))) == 8
 
 
+@pytest.mark.slow
 def test_loader_benchmark_writes_a_row_for_each_peer(picture_folder, tmp_path):
     options = ["--limit", 8, "--samples", 32, "--batch-size", 8, "--rounds", 2, "--sizes", 32, "--kinds", "jpg500"]
     done = run_benchmarks(
@@ -102,6 +103,12 @@ def test_loader_benchmark_writes_a_row_for_each_peer(picture_folder, tmp_path):
         assert row["peer"] in done.stdout
 
 
+def test_peers_take_turns_and_give_their_images(picture_folder, tmp_path):
+    path = files.jpeg_folder(files.KINDS["jpg500"], files.Pictures(picture_folder / "val", 8), tmp_path)
+    epochs = loader.measure({"torchvision": peers.Task(str(path), 32, 20, 4, 1)}, [], warm_up=0, rounds=2)
+    assert [epoch["images"] for epoch in epochs["torchvision"]] == [20, 20]
+
+
 def test_peer_that_fails_is_named(picture_folder, tmp_path):
     task = peers.Task(str(tmp_path / "absent.beton"), 32, 8, 4, 1)
     with pytest.raises(SystemExit, match="ffx ended with status 1"):
@@ -115,6 +122,7 @@ def test_parity_says_when_ffcv_is_missing(monkeypatch, picture_folder, capsys):
     assert "install_peers.sh" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_parity_with_ffcv_is_within_its_limits(picture_folder, tmp_path):
     pytest.importorskip("ffcv")
     done = run_benchmarks(

@@ -39,6 +39,14 @@ def test_writes_both_files_with_the_share_of_jpegs_that_was_asked_for(picture_fo
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_launcher_starts_the_script(name):
+    done = run_script(NAMES[name], "--help")
+    assert done.returncode == 0
+    assert done.stdout == run_script("writer", "--help").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_every_launcher_writes(picture_folder, tmp_path, name):
     environment = {"IMAGENET_DIR": picture_folder, "WRITE_DIR": tmp_path, "NUM_WORKERS": 1}
     done = run_script(NAMES[name], 64, "1.0", 80, "--cfg.subset=2", **environment)
