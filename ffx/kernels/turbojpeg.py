@@ -327,7 +327,7 @@ def header(data: bytes | bytearray | memoryview | np.ndarray) -> JpegHeader:
     Raises:
         DecodeError: these are not the bytes of a JPEG, or they end too early.
     """
-    data = memoryview(data).cast("B")
+    data = memoryview(data).cast("B")  # type: ignore[arg-type]
     if bytes(data[:2]) != b"\xff\xd8":
         raise DecodeError(f"expected a JPEG, which begins with FF D8; found {bytes(data[:2]).hex(' ') or 'nothing'}")
     position, jfif, adobe, orientation = 2, False, None, 1
