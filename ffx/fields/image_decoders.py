@@ -57,9 +57,7 @@ class SimpleRGBImageDecoder(Operation):
     per_sample = True
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
-        sizes = {
-            side: (int(self.metadata[side].min()), int(self.metadata[side].max())) for side in ("height", "width")
-        }
+        sizes = {side: (int(self.metadata[side].min()), int(self.metadata[side].max())) for side in ("height", "width")}
         if any(least != most for least, most in sizes.values()):
             raise PipelineError(
                 f"{type(self).__name__} gives images of one size, but this file's heights go from "
@@ -96,7 +94,10 @@ class SimpleRGBImageDecoder(Operation):
 
     def native_step(self, previous_state: State) -> NativeStep | None:
         words = [0] * kernel.OWN_WORDS
-        words[kernel.HEIGHT], words[kernel.WIDTH] = int(self.metadata["height"].max()), int(self.metadata["width"].max())
+        words[kernel.HEIGHT], words[kernel.WIDTH] = (
+            int(self.metadata["height"].max()),
+            int(self.metadata["width"].max()),
+        )
         return NativeStep(kernel.decode_whole_images, tuple(words))
 
 
@@ -121,7 +122,9 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         height, width = (int(side) for side in self.output_size)
         if height < 1 or width < 1:
-            raise PipelineError(f"{type(self).__name__}: expected an output_size of at least (1, 1), found {self.output_size}")
+            raise PipelineError(
+                f"{type(self).__name__}: expected an output_size of at least (1, 1), found {self.output_size}"
+            )
         self.max_width = np.uint64(self.metadata["width"].max())
         self.max_height = np.uint64(self.metadata["height"].max())
         state = replace(previous_state, jit_mode=True, shape=(height, width, 3), dtype=_BYTE)
@@ -261,9 +264,7 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
             kernel.LOG_WIDE: log_wide,
         }
         words = self._crop_words(kernel.RANDOM_CROP, floats)
-        return NativeStep(
-            kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY)
-        )
+        return NativeStep(kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))
 
 
 class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
@@ -287,6 +288,4 @@ class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         if type(self).get_crop_generator is not CenterCropRGBImageDecoder.get_crop_generator:
             return None
         words = self._crop_words(kernel.CENTER_CROP, {kernel.SMALLEST: float(self.ratio)})
-        return NativeStep(
-            kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY)
-        )
+        return NativeStep(kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))

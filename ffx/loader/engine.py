@@ -94,7 +94,7 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise LoaderError("the loader's iterator was closed while a batch was being made")
-            self._calls.extend(zip(futures, functions))
+            self._calls.extend(zip(futures, functions, strict=True))
             self._announce_calls()
             self._changed.notify_all()
         return [future.result() for future in futures]
@@ -169,7 +169,5 @@ class Engine:
     def _wait_for_work(self) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed
-                or self._calls
-                or self._control[tasks.TAKEN] < self._control[tasks.PUBLISHED]
+                lambda: self._closed or self._calls or self._control[tasks.TAKEN] < self._control[tasks.PUBLISHED]
             )

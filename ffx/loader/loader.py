@@ -190,7 +190,7 @@ class Loader:
             # All ranks must make the same number of steps.
             samples = min(samples, len(self.indices) // world) if world > 1 else samples
             return samples // self.batch_size
-        return -(-samples // self.batch_size)
+        return (samples + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> EpochIterator:
         order = self.next_traversal_order()

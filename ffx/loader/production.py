@@ -205,7 +205,7 @@ class Production:
         ]
         parts = self.engine.call(calls)
         for whole in arguments.places(count):
-            if all(_is_same_place(part, whole[first:stop]) for part, (first, stop) in zip(parts, bounds)):
+            if all(_is_same_place(part, whole[first:stop]) for part, (first, stop) in zip(parts, bounds, strict=True)):
                 return whole
         return np.concatenate(parts)
 
@@ -296,5 +296,3 @@ def _is_same_place(part: np.ndarray, expected: np.ndarray) -> bool:
 def _listed(sample_ids: np.ndarray) -> str:
     shown = ", ".join(str(int(sample)) for sample in sample_ids[:4])
     return f"samples {shown}, …" if len(sample_ids) > 4 else f"samples {shown}"
-
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+
 import numpy as np
 import torch
 
@@ -72,10 +73,10 @@ class Slot:
         self._words: dict[Node, np.ndarray] = {}
         self._stages: dict[Node, Stage] = {}
         self._targets: dict[Node, np.ndarray] = {}
-        self._at_rest: list[float] = []
         self.schedule: Schedule | None = None
         for step in schedule.steps:
             self._allocate(step)
+        self._at_rest = self._count_references()
 
     def _allocate(self, step: Step) -> None:
         declaration = step.declaration
@@ -179,7 +180,7 @@ class Slot:
     def reclaim(self) -> bool:
         """Replace every buffer that somebody else still refers to; `bind` is due again if any was."""
         replaced = False
-        counts = zip(self._host_buffers(), self._count_references(), self._at_rest)
+        counts = zip(self._host_buffers(), self._count_references(), self._at_rest, strict=True)
         for (buffers, place), count, at_rest in counts:
             if count > at_rest:
                 node = next(node for node, own in self._memory.items() if own is buffers)

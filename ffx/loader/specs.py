@@ -48,7 +48,7 @@ def complete_specs(pipelines: Pipelines, handlers: Mapping[str, Field | None]) -
 
 
 def _check(name: str, value: object, handlers: Mapping[str, Field | None]) -> None:
-    if isinstance(value, PipelineSpec) or value is None and name in handlers:
+    if isinstance(value, PipelineSpec) or (value is None and name in handlers):
         return
     if isinstance(value, Sequence) and not isinstance(value, str):
         if name in handlers:

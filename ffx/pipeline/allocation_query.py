@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ class AllocationQuery:
     device: torch.device | str | None = None
 
 
-Allocation = Union[AllocationQuery, Sequence[AllocationQuery]]
+Allocation = AllocationQuery | Sequence[AllocationQuery]
 
 
 def allocate(query: AllocationQuery, batch_size: int, pinned: bool = False):

@@ -107,7 +107,7 @@ class Graph:
             for name in ready:
                 self._add(name, waiting.pop(name))
 
-    def _root(self, name: str, spec: PipelineSpec) -> Node | None | bool:
+    def _root(self, name: str, spec: PipelineSpec) -> Node | bool | None:
         """The node that a pipeline starts from, `None` for a field, False where it isn't there yet."""
         if isinstance(spec.source, str):
             if spec.source not in self.handlers:
@@ -141,7 +141,9 @@ class Graph:
 
     @staticmethod
     def _check(name: str, position: int, operation: object) -> None:
-        if not all(callable(getattr(operation, method, None)) for method in ("declare_state_and_memory", "generate_code")):
+        if not all(
+            callable(getattr(operation, method, None)) for method in ("declare_state_and_memory", "generate_code")
+        ):
             raise PipelineError(
                 f"pipeline {name!r}: expected an ffx operation or a torch module at place {position}, "
                 f"found {operation!r} of type {type(operation).__name__}"

@@ -69,7 +69,7 @@ class Operation(ABC):
         self.metadata: np.ndarray | None = None
         self.memory_read: Callable | None = None
 
-    def accept_field(self, field: "Field") -> None:
+    def accept_field(self, field: Field) -> None:
         """Called with the field that the pipeline starts from, before anything is declared."""
         self.field = field
 

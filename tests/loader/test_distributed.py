@@ -5,23 +5,11 @@ import socket
 
 import numpy as np
 import pytest
-import torch
 
 from ffx.loader import Loader, OrderOption
-
-from .test_loader import random_pipelines
+from tests.loader.helpers import random_pipelines, run_rank
 
 WORLD = 2
-
-
-def _rank(rank: int, port: int, path: str, order: OrderOption, drop_last: bool, results) -> None:
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
-    loader = Loader(
-        path, 7, 1, order=order, distributed=True, seed=5, drop_last=drop_last, pipelines=random_pipelines()
-    )
-    epoch = [(image.numpy().copy(), label.numpy().copy()) for image, label in loader]
-    results.put((rank, len(loader), loader.traversal_order.sample_order(0), epoch))
-    torch.distributed.destroy_process_group()
 
 
 def run_ranks(path, order, drop_last):
@@ -32,7 +20,8 @@ def run_ranks(path, order, drop_last):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     ranks = [
-        context.Process(target=_rank, args=(rank, port, str(path), order, drop_last, results)) for rank in range(WORLD)
+        context.Process(target=run_rank, args=(rank, WORLD, port, str(path), order, drop_last, results))
+        for rank in range(WORLD)
     ]
     for process in ranks:
         process.start()

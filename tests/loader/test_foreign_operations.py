@@ -14,8 +14,7 @@ from ffx.pipeline.allocation_query import AllocationQuery
 from ffx.pipeline.compiler import Compiler
 from ffx.pipeline.operation import Operation
 from ffx.transforms import RandomHorizontalFlip, ToTensor
-
-from .test_loader import SIZE, everything, load
+from tests.loader.helpers import SIZE, everything, load
 
 
 class Invert(Operation):

@@ -13,27 +13,9 @@ from ffx.errors import DecodeError, FfxWarning, LoaderError, PipelineError
 from ffx.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
 from ffx.loader import Loader, OrderOption
 from ffx.pipeline import Compiler, PipelineSpec
-from ffx.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
+from ffx.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
 from ffx.traversal_order import Sequential
-
-SIZE = (32, 32)
-
-
-def random_pipelines(size=SIZE):
-    return {
-        "image": [RandomResizedCropRGBImageDecoder(size), RandomHorizontalFlip(), ToTensor(), ToTorchImage()],
-        "label": [IntDecoder(), ToTensor(), Squeeze()],
-    }
-
-
-def everything(loader) -> list[np.ndarray]:
-    """All batches of an epoch, put together by output."""
-    return [np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*loader)]
-
-
-def load(path, **arguments):
-    arguments = {"batch_size": 8, "num_workers": 2, "seed": 3, "drop_last": False, **arguments}
-    return Loader(str(path), **arguments)
+from tests.loader.helpers import SIZE, everything, load, random_pipelines
 
 
 def test_center_crops_match_opencv_on_numpy_slices(raw_file, dataset):
