@@ -55,39 +55,29 @@ class QuasiRandom(TraversalOrder):
         rank, world = rank_and_world() if self.distributed else (0, 1)
         generator = epoch_generator(self.seed, epoch)
         pages = generator.permutation(len(self._starts) - 1)
-        # All pages in their new order, each page's samples shuffled, as one array.
-        lengths = np.diff(self._starts)[pages]
-        ends = np.cumsum(lengths)
-        within = np.arange(len(self._by_page)) - np.repeat(ends - lengths, lengths)
-        samples = self._by_page[np.repeat(self._starts[pages], lengths) + within]
-        group = self.open_pages * world
-        bounds = np.r_[0, ends[group - 1 : -1 : group], len(samples)] if len(samples) else np.zeros(1, np.int64)
-        # Sorting by (group, rank's part, random number) shuffles every part at once.
-        group_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-        part_of = np.arange(len(samples)) * world // max(len(samples), 1) if world > 1 else np.zeros(1, np.int64)
-        if world > 1:
-            part_of = self._parts(bounds, world)
-        shuffled = np.lexsort((generator.random(len(samples)), np.broadcast_to(part_of, len(samples)), group_of))
-        samples = samples[shuffled]
-        if world == 1:
-            return samples
-        return samples[part_of[shuffled] == rank]
-
-    @staticmethod
-    def _parts(bounds: np.ndarray, world: int) -> np.ndarray:
-        """Which rank reads each sample: contiguous runs of each group, so that a run has few pages.
-
-        The first of the longer runs moves on from group to group: no rank gets more than one sample
-        more than another over the epoch.
-        """
-        parts = np.empty(bounds[-1], dtype=np.int64)
-        for start, stop in zip(bounds[:-1], bounds[1:]):
-            # Sample number s of the epoch may go to rank r only so often: cumulative shares are exact.
-            counts = np.array([_share(stop, rank, world) - _share(start, rank, world) for rank in range(world)])
-            parts[start:stop] = np.repeat(np.arange(world), counts)
-        return parts
+        # Where each page's samples end when the pages stand in their new order.
+        ends = np.cumsum(np.diff(self._starts)[pages])
+        samples = self._by_page[_rows(self._starts[pages], ends)]
+        group_pages = self.open_pages * world
+        bounds = np.r_[0, ends[group_pages - 1 : -1 : group_pages], len(samples)]
+        # Parts are numbered group by group, one for each rank; in that order sorting leaves them.
+        lengths = _part_lengths(bounds, world)
+        part = np.repeat(np.arange(len(lengths)), lengths)
+        shuffled = np.lexsort((generator.random(len(samples)), part))
+        return samples[shuffled[part % world == rank]]
 
 
-def _share(count: int, rank: int, world: int) -> int:
-    """Of `count` samples dealt out in turn, how many rank `rank` has."""
-    return (count - rank + world - 1) // world
+def _rows(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The numbers `starts[i], starts[i] + 1, …` of each run; run `i` ends at place `ends[i]` of the result."""
+    lengths = np.diff(ends, prepend=0)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(lengths.sum())
+
+
+def _part_lengths(bounds: np.ndarray, world: int) -> np.ndarray:
+    """Samples of each rank's part of each group, group by group; a group goes from one of `bounds` to the next.
+
+    A rank gets as many samples of a group as if the epoch's samples were dealt out in turn, so no rank
+    gets more than one sample more than another over the epoch. A part is a run, so that it has few pages.
+    """
+    dealt = (bounds[:, None] - np.arange(world) + world - 1) // world
+    return np.diff(dealt, axis=0).ravel()
