@@ -180,10 +180,10 @@ def _require(condition: bool, where: str, expected: str, found: object) -> None:
 
 
 def _require_all(good: np.ndarray, where: str, expected: str, found: Callable[[int], object]) -> None:
-    """Refuse the first element that is not good: `where` gets its index, `found` is asked about it."""
+    """Refuse the first element that is not good: its index follows `where`, and `found` is asked about it."""
     if not good.all():
         first = int(np.argmin(good))
-        _refuse(where.format(first), expected, found(first))
+        _refuse(f"{where} {first}", expected, found(first))
 
 
 # --- Types ----------------------------------------------------------------------------------------
@@ -563,9 +563,7 @@ def _check_rows(index: FileIndex) -> None:
     """Every row within the data, within one page, and apart from the others."""
     pointers, sizes = index.pointers, index.sizes
     known = index.sample_ids < index.header["num_samples"]
-    _require_all(
-        known, "row {} of the allocation table", "a sample of the file", lambda i: f"sample {index.sample_ids[i]}"
-    )
+    _require_all(known, "allocation table, row", "a sample of the file", lambda i: f"sample {index.sample_ids[i]}")
     filled = sizes > 0
     if not filled.all():
         pointers, sizes = pointers[filled], sizes[filled]
@@ -579,7 +577,7 @@ def _check_rows(index: FileIndex) -> None:
     # Ascending order makes one comparison enough for the beginning; ends are checked without overflow.
     inside = (pointers >= start) & (pointers < end)
     inside &= sizes <= end - np.minimum(pointers, end)
-    where = "row {} of the filled rows"
+    where = "allocation table, filled row"
     _require_all(inside, where, f"bytes between offsets {start} and {end}", extent)
     shift = np.uint64(int(index.header["page_size"]).bit_length() - 1)
     ends = pointers + sizes
@@ -610,7 +608,7 @@ def _find_rows(index: FileIndex, wanted: np.ndarray, where: str) -> np.ndarray |
 
 
 def _check_images(index: FileIndex, records: np.ndarray, name: str) -> None:
-    where = f"field {name!r} of sample {{}}"
+    where = f"field {name!r}, sample"
     mode = np.ascontiguousarray(records["mode"])
     width = records["width"].astype(np.uint64)
     height = records["height"].astype(np.uint64)
@@ -624,7 +622,7 @@ def _check_images(index: FileIndex, records: np.ndarray, name: str) -> None:
 
 
 def _check_bytes(index: FileIndex, records: np.ndarray, name: str) -> None:
-    where = f"field {name!r} of sample {{}}"
+    where = f"field {name!r}, sample"
     sizes = np.ascontiguousarray(records["size"])
     pointers = np.ascontiguousarray(records["ptr"])
     filled = sizes > 0
@@ -644,7 +642,7 @@ def _check_bytes(index: FileIndex, records: np.ndarray, name: str) -> None:
 
 
 def _check_arrays(index: FileIndex, records: np.ndarray, name: str, blob_bytes: int) -> None:
-    where = f"field {name!r} of sample {{}}"
+    where = f"field {name!r}, sample"
     sizes = index.sizes[_find_rows(index, np.ascontiguousarray(records), where)]
     _require_all(sizes == blob_bytes, where, f"{blob_bytes} bytes, as its shape says", lambda i: f"{sizes[i]}")
 

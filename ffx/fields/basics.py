@@ -84,8 +84,8 @@ class FloatField(Field):
 
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
         try:
-            destination[0] = float(field)
-        except (TypeError, ValueError, OverflowError) as error:
+            destination[0] = float(_single(field))
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise FieldError(f"expected a number, found {type(field).__name__}: {field!r:.60}") from error
 
     def get_decoder_class(self) -> type[Operation]:
