@@ -1,57 +1,56 @@
-"""Native step that mirrors images."""
+"""Mirror images left to right, where the decoder could not do it in passing."""
 
 from __future__ import annotations
 
+import numpy as np
 from numba import cfunc, njit
 
-from .memory import KERNEL_OPTIONS, copy_bytes, load_f64, load_u8, load_u32, load_u64, store_u8
-from .rng import uniform
-from .step import (
-    KERNEL_SIGNATURE,
-    OCCURRENCES,
-    OK,
-    OWN,
-    RANDOM_KEY,
-    SAMPLE_IDS,
-    SOURCE,
-    SOURCE_BYTES,
-    TARGET,
-    TARGET_BYTES,
-    word,
-)
+from .memory import KERNEL_OPTIONS, array_at, copy_bytes
+from .sample import draw, own, own_float, source_of, target_of
+from .step import KERNEL_SIGNATURE, OK
 
-__all__ = ["OWN_WORDS", "flip_images"]
+__all__ = ["HEIGHT", "OWN_WORDS", "PIXEL_BYTES", "PROBABILITY", "WIDTH", "flip_images", "mirror"]
 
-HEIGHT = 0
-WIDTH = 1
-CHANNELS = 2
-PROBABILITY = 3
+PROBABILITY = 0  # the bits of a float64
+HEIGHT = 1
+WIDTH = 2
+PIXEL_BYTES = 3
 OWN_WORDS = 4
 
 
 @njit(**KERNEL_OPTIONS)
-def _mirror(source, target, rows, width, channels):
-    for row in range(rows):
-        start = row * width * channels
+def mirror(source, target, height, width, pixel_bytes):
+    """Copy an image with its columns in reverse order, from one address to another."""
+    if pixel_bytes == 3:
+        # The usual case with a constant that the compiler can unroll.
+        pixels = array_at(source, (height, width, 3), np.uint8)
+        mirrored = array_at(target, (height, width, 3), np.uint8)
+        for row in range(height):
+            for column in range(width):
+                mirrored[row, width - 1 - column, 0] = pixels[row, column, 0]
+                mirrored[row, width - 1 - column, 1] = pixels[row, column, 1]
+                mirrored[row, width - 1 - column, 2] = pixels[row, column, 2]
+        return
+    row_bytes = width * pixel_bytes
+    for row in range(height):
         for column in range(width):
-            read = source + start + (width - 1 - column) * channels
-            write = target + start + column * channels
-            for channel in range(channels):
-                store_u8(write + channel, load_u8(read + channel))
+            place = target + row * row_bytes + (width - 1 - column) * pixel_bytes
+            copy_bytes(place, source + row * row_bytes + column * pixel_bytes, pixel_bytes)
+
+
+@njit(**KERNEL_OPTIONS)
+def _flip(step, position):
+    source, target = source_of(step, position), target_of(step, position)
+    height, width, pixel_bytes = own(step, HEIGHT), own(step, WIDTH), own(step, PIXEL_BYTES)
+    if draw(step, position, 0) < own_float(step, PROBABILITY):
+        mirror(source, target, height, width, pixel_bytes)
+    else:
+        copy_bytes(target, source, height * width * pixel_bytes)
 
 
 @cfunc(KERNEL_SIGNATURE, cache=True)
 def flip_images(step, first, stop, thread):
-    """Images `uint8 (HEIGHT, WIDTH, CHANNELS)`, each mirrored with the probability PROBABILITY."""
-    height, width, channels = word(step, OWN + HEIGHT), word(step, OWN + WIDTH), word(step, OWN + CHANNELS)
-    probability = load_f64(step + 8 * (OWN + PROBABILITY))
+    """Each image mirrored with PROBABILITY, else as it is."""
     for position in range(first, stop):
-        sample = load_u64(word(step, SAMPLE_IDS) + 8 * position)
-        occurrence = load_u32(word(step, OCCURRENCES) + 4 * position)
-        source = word(step, SOURCE) + position * word(step, SOURCE_BYTES)
-        target = word(step, TARGET) + position * word(step, TARGET_BYTES)
-        if uniform(word(step, RANDOM_KEY), sample, occurrence, 0) < probability:
-            _mirror(source, target, height, width, channels)
-        else:
-            copy_bytes(target, source, height * width * channels)
+        _flip(step, position)
     return OK

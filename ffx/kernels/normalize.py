@@ -1,4 +1,8 @@
-"""Native step that turns bytes into normalised numbers by a table."""
+"""Turn uint8 images into floats by looking each value up: `table[value, channel]`.
+
+The table is an exact statement of what each of the 256 values becomes, so every way to normalise
+(compiled, native, on a GPU) gives the same bits.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +10,51 @@ import numpy as np
 from numba import cfunc, njit
 
 from .memory import KERNEL_OPTIONS, array_at
-from .step import KERNEL_SIGNATURE, OK, OWN, SOURCE, SOURCE_BYTES, TARGET, TARGET_BYTES, word
+from .sample import own, source_of, target_of
+from .step import KERNEL_SIGNATURE, OK
 
-__all__ = ["CHANNELS", "ITEM_BYTES", "OWN_WORDS", "PIXELS", "TABLE", "normalize_images"]
+__all__ = ["CHANNELS", "ITEM_BYTES", "OWN_WORDS", "PIXELS", "TABLE", "look_up", "normalize_images"]
 
-PIXELS = 0
-CHANNELS = 1
-ITEM_BYTES = 2  # of a result: 2, 4 or 8
-TABLE = 3  # address of result[256, CHANNELS]
+TABLE = 0  # address of 256 rows of CHANNELS values
+ITEM_BYTES = 1  # bytes of a value: 2, 4 or 8
+PIXELS = 2  # of an image
+CHANNELS = 3
 OWN_WORDS = 4
 
 
 @njit(**KERNEL_OPTIONS)
-def _look_up(source, target, table, pixels, channels):
+def look_up(pixels, table, target):
+    """`target[p, c] = table[pixels[p, c], c]` for `(pixels, channels)` arrays."""
+    count, channels = pixels.shape
     if channels == 3:
-        # The usual case, unrolled.
-        for pixel in range(pixels):
-            at = 3 * pixel
-            target[at] = table[3 * source[at]]
-            target[at + 1] = table[3 * source[at + 1] + 1]
-            target[at + 2] = table[3 * source[at + 2] + 2]
+        for pixel in range(count):
+            target[pixel, 0] = table[pixels[pixel, 0], 0]
+            target[pixel, 1] = table[pixels[pixel, 1], 1]
+            target[pixel, 2] = table[pixels[pixel, 2], 2]
         return
-    for at in range(pixels * channels):
-        target[at] = table[channels * source[at] + at % channels]
+    for pixel in range(count):
+        for channel in range(channels):
+            target[pixel, channel] = table[pixels[pixel, channel], channel]
+
+
+@njit(**KERNEL_OPTIONS)
+def _normalize(step, position):
+    shape = (own(step, PIXELS), own(step, CHANNELS))
+    rows = (256, own(step, CHANNELS))
+    pixels = array_at(source_of(step, position), shape, np.uint8)
+    table, target, item_bytes = own(step, TABLE), target_of(step, position), own(step, ITEM_BYTES)
+    # Values are only copied, so unsigned integers stand for floats of their size.
+    if item_bytes == 2:
+        look_up(pixels, array_at(table, rows, np.uint16), array_at(target, shape, np.uint16))
+    elif item_bytes == 4:
+        look_up(pixels, array_at(table, rows, np.uint32), array_at(target, shape, np.uint32))
+    else:
+        look_up(pixels, array_at(table, rows, np.uint64), array_at(target, shape, np.uint64))
 
 
 @cfunc(KERNEL_SIGNATURE, cache=True)
 def normalize_images(step, first, stop, thread):
-    """`TABLE[byte, channel]` for each byte of images `uint8 (PIXELS, CHANNELS)`."""
-    pixels, channels, item = word(step, OWN + PIXELS), word(step, OWN + CHANNELS), word(step, OWN + ITEM_BYTES)
-    count = pixels * channels
+    """Each image's values looked up in TABLE."""
     for position in range(first, stop):
-        source = array_at(word(step, SOURCE) + position * word(step, SOURCE_BYTES), (count,), np.uint8)
-        target = word(step, TARGET) + position * word(step, TARGET_BYTES)
-        table = word(step, OWN + TABLE)
-        # The numbers are moved, not computed with, so integers of their size will do.
-        if item == 2:
-            _look_up(source, array_at(target, (count,), np.int16), array_at(table, (256 * channels,), np.int16), pixels, channels)
-        elif item == 4:
-            _look_up(source, array_at(target, (count,), np.int32), array_at(table, (256 * channels,), np.int32), pixels, channels)
-        else:
-            _look_up(source, array_at(target, (count,), np.int64), array_at(table, (256 * channels,), np.int64), pixels, channels)
+        _normalize(step, position)
     return OK

@@ -1,4 +1,4 @@
-"""What happens to samples after the decoder: augmentation, tensors, devices, normalisation."""
+"""What can follow a decoder in a pipeline, by FFCV's names."""
 
 from .color_jitter import RandomBrightness, RandomContrast, RandomSaturation
 from .common import Squeeze

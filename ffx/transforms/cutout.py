@@ -1,57 +1,68 @@
-"""Cutout: a random square of each image is filled (DeVries, Taylor: arXiv 1708.04552)."""
+"""Cut a square out of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..errors import PipelineError
+from ..kernels import patch as kernel
 from ..kernels.rng import stream_uniform
-from ..pipeline.allocation_query import Allocation
-from ..pipeline.operation import Operation
+from ..pipeline.allocation_query import Allocation, AllocationQuery
+from ..pipeline.operation import NativeStep, Operation
 from ..pipeline.state import State
-from ._checks import need_image
+from ._checks import expect_array, expect_image, fill_values
 
 __all__ = ["Cutout"]
 
 
 class Cutout(Operation):
-    """Fill a square at a random place of each image, in place.
+    """Fills a square at a random place of each image (DeVries, Taylor: arXiv 1708.04552). Works on arrays.
+
+    The square lies wholly inside the image. Pipelines that start from the uncut images still see them.
 
     Args:
-        crop_size: side of the square in pixels.
-        fill: its colour; the mean of the data makes it 0 after normalisation.
+        crop_size: the square's side in pixels.
+        fill: one value a channel; the mean before `NormalizeImage` becomes 0 behind it.
+
+    Raises:
+        PipelineError: for tensors, a square larger than the image, or a fill that the image cannot hold.
     """
 
     per_sample = True
 
-    def __init__(self, crop_size: int, fill: tuple[int, int, int] = (0, 0, 0)) -> None:
+    def __init__(self, crop_size: int, fill: Sequence[float] = (0, 0, 0)) -> None:
         super().__init__()
-        self.crop_size = int(crop_size)
+        self.crop_size = crop_size
         self.fill = np.array(fill)
 
-    def generate_code(self) -> Callable:
-        side = self.crop_size
-        fill = self.fill
-
-        def cutout(images, _, streams):
-            for position in range(images.shape[0]):
-                top = int(stream_uniform(streams[position], 0) * (images.shape[1] - side + 1))
-                left = int(stream_uniform(streams[position], 1) * (images.shape[2] - side + 1))
-                images[position, top : top + side, left : left + side] = fill
-            return images
-
-        cutout.is_parallel = True
-        cutout.with_random = True
-        return cutout
-
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
-        height, width, channels = need_image(self, previous_state)
+        expect_array(self, previous_state)
+        height, width, channels = expect_image(self, previous_state)
         if not 0 <= self.crop_size <= min(height, width):
             raise PipelineError(f"Cutout: expected crop_size from 0 to {min(height, width)}, found {self.crop_size}")
-        if self.fill.shape != (channels,):
-            raise PipelineError(f"Cutout: expected a fill of {channels} numbers, found {self.fill.tolist()}")
-        self.fill = self.fill.astype(previous_state.dtype)
-        return replace(previous_state, jit_mode=True), None
+        self._fill = fill_values(self, self.fill, channels, np.dtype(previous_state.dtype))
+        return replace(previous_state, jit_mode=True), AllocationQuery(previous_state.shape, previous_state.dtype)
+
+    def generate_code(self) -> Callable:
+        size, fill, cut_out = int(self.crop_size), self._fill, kernel.cut_out
+
+        def cutout_square(images, memory, streams):
+            for position in range(len(images)):
+                vertical, horizontal = stream_uniform(streams[position], 0), stream_uniform(streams[position], 1)
+                cut_out(images[position], size, fill, vertical, horizontal, memory[position])
+            return memory[: len(images)]
+
+        cutout_square.is_parallel = True
+        cutout_square.with_random = True
+        return cutout_square
+
+    def native_step(self, previous_state: State) -> NativeStep | None:
+        if previous_state.dtype != np.uint8:
+            return None
+        words = [0] * kernel.OWN_WORDS
+        words[kernel.HEIGHT], words[kernel.WIDTH], words[kernel.CHANNELS] = (int(side) for side in previous_state.shape)
+        words[kernel.SIZE], words[kernel.FILL] = int(self.crop_size), self._fill.ctypes.data
+        return NativeStep(kernel.cut_out_images, tuple(words), keep=(self._fill,))

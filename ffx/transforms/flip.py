@@ -1,4 +1,4 @@
-"""Random mirror images."""
+"""Mirror images left to right."""
 
 from __future__ import annotations
 
@@ -7,53 +7,63 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..kernels.flip import flip_images
+from ..errors import PipelineError
+from ..kernels import flip as kernel
 from ..kernels.memory import float_bits
 from ..kernels.rng import stream_uniform
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.operation import NativeStep, Operation
 from ..pipeline.state import State
-from ._checks import need_image, need_probability
+from ._checks import check_probability, expect_array
 
 __all__ = ["RandomHorizontalFlip"]
 
 
 class RandomHorizontalFlip(Operation):
-    """Mirror each image `(height, width, channels)` left to right with a probability.
+    """Mirrors each image left to right with a probability. Works on arrays.
 
-    Right after an image decoder it costs nothing: the decoder mirrors while it resizes.
+    Behind a decoder of ffx's own the flip costs nothing: the decoder writes the image mirrored.
 
     Args:
-        flip_prob: the probability.
+        flip_prob: from 0 to 1.
+
+    Raises:
+        PipelineError: for tensors, or a probability outside 0 to 1.
     """
 
     per_sample = True
 
     def __init__(self, flip_prob: float = 0.5) -> None:
         super().__init__()
-        self.flip_prob = need_probability(self, "flip_prob", flip_prob)
+        self.flip_prob = check_probability(self, "flip_prob", flip_prob)
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
+        expect_array(self, previous_state)
+        if len(previous_state.shape) < 2:
+            raise PipelineError(
+                f"RandomHorizontalFlip expected images of shape (height, width, …), found {previous_state.shape}"
+            )
+        return replace(previous_state, jit_mode=True), AllocationQuery(previous_state.shape, previous_state.dtype)
 
     def generate_code(self) -> Callable:
-        probability = self.flip_prob
+        flip_prob = self.flip_prob
 
         def flip(images, memory, streams):
-            for position in range(images.shape[0]):
-                if stream_uniform(streams[position], 0) < probability:
+            for position in range(len(images)):
+                if stream_uniform(streams[position], 0) < flip_prob:
                     memory[position] = images[position, :, ::-1]
                 else:
                     memory[position] = images[position]
-            return memory[: images.shape[0]]
+            return memory[: len(images)]
 
         flip.is_parallel = True
         flip.with_random = True
         return flip
 
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
-        need_image(self, previous_state)
-        return replace(previous_state, jit_mode=True), AllocationQuery(previous_state.shape, previous_state.dtype)
-
     def native_step(self, previous_state: State) -> NativeStep | None:
-        if np.dtype(previous_state.dtype) != np.uint8:
-            return None
-        words = (*need_image(self, previous_state), float_bits(self.flip_prob))
-        return NativeStep(flip_images, words, flip_probability=self.flip_prob)
+        height, width, *pixel = previous_state.shape
+        words = [0] * kernel.OWN_WORDS
+        words[kernel.PROBABILITY] = float_bits(self.flip_prob)
+        words[kernel.HEIGHT], words[kernel.WIDTH] = int(height), int(width)
+        words[kernel.PIXEL_BYTES] = int(np.prod(pixel, dtype=np.int64)) * np.dtype(previous_state.dtype).itemsize
+        return NativeStep(kernel.flip_images, tuple(words), flip_probability=self.flip_prob)

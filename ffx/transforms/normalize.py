@@ -1,7 +1,8 @@
-"""Bytes to normalised numbers, on the CPU by a table, on a GPU in one kernel."""
+"""Subtract a mean, divide by a deviation, and turn bytes into floats, all at once."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,104 +10,173 @@ import numpy as np
 import torch
 
 from ..errors import PipelineError
-from ..kernels.normalize import normalize_images
+from ..kernels import normalize as kernel
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.operation import NativeStep, Operation
 from ..pipeline.state import State
-from ._checks import need_image, torch_dtype_of
+from ._checks import expect_image, expect_uint8
+from ._dtypes import HALF_BITS, numpy_dtype, torch_dtype
 
 __all__ = ["NormalizeImage"]
 
+_log = logging.getLogger(__name__)
+
 
 class NormalizeImage(Operation):
-    """`(value - mean) / std` by channel, for uint8 images, in another dtype.
+    """`(image - mean) / std` as floats, by a table of what each of the 256 values becomes.
 
-    Takes arrays `(height, width, channels)` before `ToTensor`, or tensors `(channels, height, width)`
-    after `ToTorchImage`, on any device; channels-last stays channels-last. A float16 array comes as
-    int16 of the same bits, which `ToTorchImage` turns back.
+    Works on uint8 arrays, where it is compiled, and on uint8 tensors of any device; all give the same
+    bits. Tensors of floats are normalised by arithmetic. Tensors keep their memory layout.
 
     Args:
-        mean, std: by channel, in units of grey levels (0 to 255).
-        type: NumPy or torch dtype of the result: float16, float32 or float64; bfloat16 for tensors.
+        mean, std: one number a channel, in units of uint8 values (0 to 255).
+        type: NumPy's or torch's dtype of the result. float16 flows as int16 between operations on
+            arrays (numba has no float16); `ToTensor` gives it its name back.
+
+    Raises:
+        PipelineError: for a mean or deviation that doesn't fit the images or is 0, for values that are
+            not uint8, for a type that is not floating.
     """
 
     per_sample = True
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], type: np.dtype | torch.dtype | type) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], type: np.dtype | torch.dtype) -> None:
         super().__init__()
-        self.mean = np.asarray(mean, dtype=np.float64).reshape(-1)
-        self.std = np.asarray(std, dtype=np.float64).reshape(-1)
-        if self.mean.shape != self.std.shape or not np.all(self.std > 0):
-            raise PipelineError(f"NormalizeImage: expected a positive std for each mean, found {mean!r} and {std!r}")
-        self.original_dtype = type
-        self.torch_dtype = torch_dtype_of(type)
-        if not self.torch_dtype.is_floating_point:
-            raise PipelineError(f"NormalizeImage: expected a floating-point type, found {type!r}")
+        self.mean = np.atleast_1d(np.asarray(mean, dtype=np.float64))
+        self.std = np.atleast_1d(np.asarray(std, dtype=np.float64))
+        if self.mean.ndim != 1 or self.mean.shape != self.std.shape or not np.all(self.std > 0):
+            raise PipelineError(
+                f"NormalizeImage: expected one mean and one std above 0 for each channel, found {mean!r} and {std!r}"
+            )
+        self.type = type
+        self.dtype = torch_dtype(type)
+        if not self.dtype.is_floating_point:
+            raise PipelineError(f"NormalizeImage: expected a floating type such as np.float32, found {type!r}")
         self._on_arrays = True
-
-    def _table(self) -> np.ndarray:
-        """The result for each byte and channel, `dtype[256, channels]`; float16 as int16."""
-        if self.torch_dtype is torch.bfloat16:
-            raise PipelineError("NormalizeImage: NumPy has no bfloat16: put ToTensor() and ToTorchImage() before it")
-        numbers = (np.arange(256)[:, None] - self.mean) / self.std
-        table = np.ascontiguousarray(numbers.astype(torch.empty(0, dtype=self.torch_dtype).numpy().dtype))
-        return table.view(np.int16) if table.dtype == np.float16 else table
-
-    def generate_code(self) -> Callable:
-        return self._code_for_arrays() if self._on_arrays else self._code_for_tensors()
-
-    def _code_for_arrays(self) -> Callable:
-        table = self._table()
-        channels = table.shape[1]
-
-        def normalize(images, memory):
-            for position in range(images.shape[0]):
-                source = images[position].reshape(-1)
-                target = memory[position].reshape(-1)
-                for at in range(source.size):
-                    target[at] = table[source[at], at % channels]
-            return memory[: images.shape[0]]
-
-        normalize.is_parallel = True
-        return normalize
-
-    def _code_for_tensors(self) -> Callable:
-        def normalize(images, _):
-            if images.is_cuda:
-                from ._normalize_cuda import normalize_on_gpu
-
-                return normalize_on_gpu(images, self.mean, self.std, self.torch_dtype)
-            return normalize_tensor(images, self.mean, self.std, self.torch_dtype)
-
-        return normalize
+        self._table: np.ndarray | None = None
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         self._on_arrays = previous_state.jit_mode
         if not self._on_arrays:
-            self._check(previous_state.shape[0] if len(previous_state.shape) == 3 else None, previous_state)
-            return replace(previous_state, dtype=self.torch_dtype), None
-        self._check(need_image(self, previous_state)[2], previous_state)
-        dtype = self._table().dtype
-        return replace(previous_state, jit_mode=True, dtype=dtype), AllocationQuery(previous_state.shape, dtype)
+            return self._declare_tensor(previous_state)
+        expect_image(self, previous_state, len(self.mean))
+        expect_uint8(self, previous_state)
+        dtype = numpy_dtype(self.type)
+        # Its bits as int16 or as a float that numba has; the kernel copies bits anyway.
+        flows_as = HALF_BITS if dtype == np.float16 else dtype
+        if self._table is None:
+            self._table = self.table().numpy().view(flows_as)
+        return replace(previous_state, dtype=flows_as), AllocationQuery(previous_state.shape, np.dtype(flows_as.str))
 
-    def _check(self, channels: int | None, state: State) -> None:
-        if channels != len(self.mean) or state.dtype not in (np.dtype("u1"), torch.uint8):
+    def _declare_tensor(self, previous_state: State) -> tuple[State, Allocation | None]:
+        dtype = previous_state.dtype
+        if dtype is not torch.uint8 and not dtype.is_floating_point:
+            expect_uint8(self, previous_state)
+        if _channel_axis(previous_state.shape, len(self.mean)) is None:
             raise PipelineError(
-                f"NormalizeImage: expected uint8 images of {len(self.mean)} channels, found {state.dtype} of shape "
-                f"{state.shape}; tensors need ToTorchImage() before it"
+                f"NormalizeImage: mean has {len(self.mean)} numbers, but the images' shape is {previous_state.shape}: "
+                "give one number a channel"
             )
+        return replace(previous_state, dtype=self.dtype), None
+
+    def table(self) -> torch.Tensor:
+        """`[256, channels]` of the result's dtype: what each value becomes."""
+        values = (np.arange(256)[:, None] - self.mean[None, :]) / self.std[None, :]
+        if self.dtype is torch.bfloat16:
+            return torch.from_numpy(values).to(self.dtype)
+        # NumPy rounds once on the way from float64 to float16, torch twice.
+        return torch.from_numpy(values.astype(numpy_dtype(self.type)))
+
+    def generate_code(self) -> Callable:
+        return self._array_code() if self._on_arrays else _TensorCode(self)
+
+    def _array_code(self) -> Callable:
+        table, look_up = self._table, kernel.look_up
+        channels = len(self.mean)
+
+        def normalize(images, memory):
+            for position in range(len(images)):
+                pixels = images[position].reshape((-1, channels))
+                look_up(pixels, table, memory[position].reshape((-1, channels)))
+            return memory[: len(images)]
+
+        normalize.is_parallel = True
+        return normalize
 
     def native_step(self, previous_state: State) -> NativeStep | None:
-        if not previous_state.jit_mode:
+        if not self._on_arrays:
             return None
-        height, width, channels = need_image(self, previous_state)
-        table = self._table()
-        words = (height * width, channels, table.itemsize, table.ctypes.data)
-        return NativeStep(normalize_images, words, keep=(table,))
+        height, width, channels = previous_state.shape
+        words = [0] * kernel.OWN_WORDS
+        words[kernel.TABLE], words[kernel.ITEM_BYTES] = self._table.ctypes.data, self._table.itemsize
+        words[kernel.PIXELS], words[kernel.CHANNELS] = int(height * width), int(channels)
+        return NativeStep(kernel.normalize_images, tuple(words), keep=(self._table,))
 
 
-def normalize_tensor(images: torch.Tensor, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """The same with torch's own operations: the reference for every device."""
-    scale = torch.tensor(1.0 / std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
-    offset = torch.tensor(-mean / std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
-    return torch.addcmul(offset, images.to(torch.float32), scale).to(dtype)
+def _channel_axis(shape: Sequence[int], channels: int) -> int | None:
+    """Which dimension of a sample holds the channels: the first, as behind ToTorchImage, or the last."""
+    if len(shape) != 3:
+        return None
+    return next((axis for axis in (0, 2) if shape[axis] == channels), None)
+
+
+class _TensorCode:
+    """Normalises tensors on the device where they are."""
+
+    def __init__(self, operation: NormalizeImage) -> None:
+        self._operation = operation
+        self._tables: dict[torch.device, torch.Tensor] = {}
+        self._try_triton = True
+
+    def __call__(self, images: torch.Tensor, _) -> torch.Tensor:
+        axis = _channel_axis(images.shape[1:], len(self._operation.mean))
+        if axis is None:
+            raise ValueError(f"expected images with {len(self._operation.mean)} channels, found {tuple(images.shape)}")
+        # Pixels one after the other, whatever the order of the dimensions.
+        pixels = images.permute(0, 2, 3, 1) if axis == 0 else images
+        result = self._normalize(pixels)
+        return result.permute(0, 3, 1, 2) if axis == 0 else result
+
+    def _normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        if pixels.dtype is not torch.uint8:
+            return self._calculate(pixels)
+        table = self._table_on(pixels.device)
+        pixels = pixels.contiguous()
+        if pixels.is_cuda and self._try_triton:
+            try:
+                from ._normalize_cuda import look_up
+
+                return look_up(pixels, table)
+            except Exception as error:  # No triton, no compiler for it, a GPU that it doesn't know.
+                self._try_triton = False
+                _log.info("NormalizeImage uses torch's operations, since triton cannot be used: %r", error)
+        return look_up_by_index(pixels, table)
+
+    def _calculate(self, pixels: torch.Tensor) -> torch.Tensor:
+        precision = torch.promote_types(pixels.dtype, torch.float32)
+        mean, std = (
+            torch.as_tensor(values, device=pixels.device).to(precision)
+            for values in (self._operation.mean, self._operation.std)
+        )
+        return ((pixels.to(precision) - mean) / std).to(self._operation.dtype)
+
+    def _table_on(self, device: torch.device) -> torch.Tensor:
+        if device not in self._tables:
+            self._tables[device] = self._operation.table().to(device)
+            if device.type == "cuda":
+                # The next epoch has another stream, which must find the table complete.
+                torch.cuda.current_stream(device).synchronize()
+        return self._tables[device]
+
+
+def look_up_by_index(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """`table[pixels[..., c], c]` by torch's own operations.
+
+    Args:
+        pixels: uint8 `[..., channels]`, contiguous.
+        table: `[256, channels]` on the same device.
+    """
+    channels = table.shape[1]
+    rows = pixels.to(torch.int32) * channels
+    rows += torch.arange(channels, dtype=torch.int32, device=pixels.device)
+    return table.view(-1).index_select(0, rows.view(-1)).view(pixels.shape)

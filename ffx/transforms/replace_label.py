@@ -7,44 +7,59 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..pipeline.allocation_query import Allocation
-from ..pipeline.operation import Operation
+from ..errors import PipelineError
+from ..kernels import relabel as kernel
+from ..pipeline.allocation_query import Allocation, AllocationQuery
+from ..pipeline.operation import NativeStep, Operation
 from ..pipeline.state import State
-from ._checks import need_array
+from ._checks import expect_array, sample_ids
 
 __all__ = ["ReplaceLabel"]
 
 
 class ReplaceLabel(Operation):
-    """Replace the labels of chosen samples, in place.
+    """Gives chosen samples one new label. Works on arrays.
 
     Args:
-        indices: the samples' indices in the file.
-        new_label: their new label.
+        indices: the samples, by their indices in the file.
+        new_label: what they get.
+
+    Raises:
+        PipelineError: for tensors, for indices that are no sample numbers, for a label that the
+            field's type cannot hold.
     """
 
     per_sample = True
 
     def __init__(self, indices: Sequence[int], new_label: int) -> None:
         super().__init__()
-        self.indices = np.sort(np.asarray(indices, dtype=np.uint64))
+        self.indices = sample_ids(self, indices)
         self.new_label = new_label
 
-    def generate_code(self) -> Callable:
-        chosen = self.indices
-        new_label = self.new_label
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
+        expect_array(self, previous_state)
+        dtype = np.dtype(previous_state.dtype)
+        if np.issubdtype(dtype, np.integer):
+            limits = np.iinfo(dtype)
+            if self.new_label != int(self.new_label) or not limits.min <= self.new_label <= limits.max:
+                raise PipelineError(f"ReplaceLabel: expected a label that {dtype} can hold, found {self.new_label!r}")
+        self._label = np.full(previous_state.shape, self.new_label, dtype=dtype)
+        return replace(previous_state, jit_mode=True), AllocationQuery(previous_state.shape, dtype)
 
-        def replace_label(labels, _, indices):
-            for position in range(labels.shape[0]):
-                place = np.searchsorted(chosen, np.uint64(indices[position]))
-                if place < len(chosen) and chosen[place] == indices[position]:
-                    labels[position] = new_label
-            return labels
+    def generate_code(self) -> Callable:
+        chosen, contains, label = self.indices, kernel.contains, self._label
+
+        def replace_label(labels, memory, indices):
+            for position in range(len(labels)):
+                memory[position] = label if contains(chosen, indices[position]) else labels[position]
+            return memory[: len(labels)]
 
         replace_label.is_parallel = True
         replace_label.with_indices = True
         return replace_label
 
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
-        need_array(self, previous_state)
-        return replace(previous_state, jit_mode=True), None
+    def native_step(self, previous_state: State) -> NativeStep | None:
+        words = [0] * kernel.OWN_WORDS
+        words[kernel.CHOSEN], words[kernel.COUNT] = self.indices.ctypes.data, len(self.indices)
+        words[kernel.LABEL], words[kernel.ITEM_BYTES] = self._label.ctypes.data, self._label.nbytes
+        return NativeStep(kernel.replace_labels, tuple(words), keep=(self.indices, self._label))

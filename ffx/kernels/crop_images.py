@@ -1,0 +1,86 @@
+"""Native step of the random resized crop of images that are decoded already."""
+
+from __future__ import annotations
+
+from numba import cfunc, njit
+
+from .crop import random_crop
+from .memory import KERNEL_OPTIONS, load_u32
+from .resize import resize_crop
+from .rng import uniform
+from .sample import own, own_float, sample_id, source_of, target_of
+from .step import KERNEL_SIGNATURE, OCCURRENCES, OK, RANDOM_KEY, failure, word
+
+__all__ = [
+    "FLIP_KEY",
+    "FLIP_PROBABILITY",
+    "HEIGHT",
+    "LARGEST",
+    "LOG_NARROW",
+    "LOG_WIDE",
+    "OWN_WORDS",
+    "SMALLEST",
+    "TARGET_HEIGHT",
+    "TARGET_WIDTH",
+    "WIDTH",
+    "crop_resized_images",
+]
+
+HEIGHT = 0  # of the given images
+WIDTH = 1
+TARGET_HEIGHT = 2
+TARGET_WIDTH = 3
+SMALLEST = 4  # this and the next three are the bits of a float64: the bounds of `random_crop`
+LARGEST = 5
+LOG_NARROW = 6
+LOG_WIDE = 7
+FLIP_PROBABILITY = 8  # the same, of a flip that is done in passing
+FLIP_KEY = 9
+OWN_WORDS = 10
+
+
+@njit(**KERNEL_OPTIONS)
+def _crop(step, position, thread):
+    sample = sample_id(step, position)
+    occurrence = load_u32(word(step, OCCURRENCES) + 4 * position)
+    height, width = own(step, HEIGHT), own(step, WIDTH)
+    top, left, crop_height, crop_width = random_crop(
+        height,
+        width,
+        own_float(step, SMALLEST),
+        own_float(step, LARGEST),
+        own_float(step, LOG_NARROW),
+        own_float(step, LOG_WIDE),
+        word(step, RANDOM_KEY),
+        sample,
+        occurrence,
+    )
+    probability = own_float(step, FLIP_PROBABILITY)
+    flip = 0
+    if probability > 0.0 and uniform(own(step, FLIP_KEY), sample, occurrence, 0) < probability:
+        flip = 1
+    return resize_crop(
+        source_of(step, position),
+        3 * width,
+        height,
+        width,
+        top,
+        left,
+        crop_height,
+        crop_width,
+        target_of(step, position),
+        own(step, TARGET_HEIGHT),
+        own(step, TARGET_WIDTH),
+        flip,
+        thread,
+    )
+
+
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def crop_resized_images(step, first, stop, thread):
+    """A random part of each RGB uint8 image, resized to `(TARGET_HEIGHT, TARGET_WIDTH, 3)`."""
+    for position in range(first, stop):
+        status = _crop(step, position, thread)
+        if status != OK:
+            return failure(position, status)
+    return OK

@@ -1,0 +1,103 @@
+"""Images with a part filled in: a square cut out, or what comes into view when they are moved."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import cfunc, njit
+
+from .memory import KERNEL_OPTIONS, array_at
+from .sample import draw, own, source_of, target_of
+from .step import KERNEL_SIGNATURE, OK
+
+__all__ = [
+    "CHANNELS",
+    "FILL",
+    "HEIGHT",
+    "OWN_WORDS",
+    "SIZE",
+    "WIDTH",
+    "cut_out",
+    "cut_out_images",
+    "translate",
+    "translate_images",
+]
+
+HEIGHT = 0
+WIDTH = 1
+CHANNELS = 2
+SIZE = 3  # the square's side, or the largest move, in pixels
+FILL = 4  # address of one value a channel
+OWN_WORDS = 5
+
+
+@njit(**KERNEL_OPTIONS)
+def cut_out(image, size, fill, vertical, horizontal, target):
+    """A copy of an image with a square of one colour.
+
+    Args:
+        image, target: `(height, width, channels)` arrays.
+        size: the square's side, at most the image's.
+        fill: one value a channel.
+        vertical, horizontal: numbers in [0, 1) that place the square.
+    """
+    top = np.int64(vertical * (image.shape[0] - size + 1))
+    left = np.int64(horizontal * (image.shape[1] - size + 1))
+    target[:] = image
+    for row in range(top, top + size):
+        for column in range(left, left + size):
+            for channel in range(image.shape[2]):
+                target[row, column, channel] = fill[channel]
+
+
+@njit(**KERNEL_OPTIONS)
+def translate(image, most, fill, vertical, horizontal, target):
+    """A copy of an image moved by -most … most pixels along both axes.
+
+    Args:
+        image, target: `(height, width, channels)` arrays.
+        most: the largest move in pixels.
+        fill: one value a channel, for what was outside.
+        vertical, horizontal: numbers in [0, 1) that choose the move.
+    """
+    height, width, channels = image.shape
+    down = np.int64(vertical * (2 * most + 1)) - most
+    right = np.int64(horizontal * (2 * most + 1)) - most
+    for row in range(height):
+        inside = 0 <= row + down < height
+        first = min(max(-right, 0), width) if inside else width
+        stop = max(min(width - right, width), first) if inside else width
+        for column in range(first):
+            for channel in range(channels):
+                target[row, column, channel] = fill[channel]
+        if stop > first:
+            target[row, first:stop] = image[row + down, first + right : stop + right]
+        for column in range(stop, width):
+            for channel in range(channels):
+                target[row, column, channel] = fill[channel]
+
+
+@njit(inline="always")
+def _shape(step):
+    return own(step, HEIGHT), own(step, WIDTH), own(step, CHANNELS)
+
+
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def cut_out_images(step, first, stop, thread):
+    """Each uint8 image with a square at a random place."""
+    fill = array_at(own(step, FILL), (own(step, CHANNELS),), np.uint8)
+    for position in range(first, stop):
+        image = array_at(source_of(step, position), _shape(step), np.uint8)
+        target = array_at(target_of(step, position), _shape(step), np.uint8)
+        cut_out(image, own(step, SIZE), fill, draw(step, position, 0), draw(step, position, 1), target)
+    return OK
+
+
+@cfunc(KERNEL_SIGNATURE, cache=True)
+def translate_images(step, first, stop, thread):
+    """Each uint8 image moved at random."""
+    fill = array_at(own(step, FILL), (own(step, CHANNELS),), np.uint8)
+    for position in range(first, stop):
+        image = array_at(source_of(step, position), _shape(step), np.uint8)
+        target = array_at(target_of(step, position), _shape(step), np.uint8)
+        translate(image, own(step, SIZE), fill, draw(step, position, 0), draw(step, position, 1), target)
+    return OK

@@ -1,0 +1,66 @@
+"""From one device to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ..errors import PipelineError
+from ..pipeline.allocation_query import Allocation
+from ..pipeline.operation import Operation
+from ..pipeline.state import State
+from ._checks import expect_tensor
+
+__all__ = ["ToDevice"]
+
+
+class ToDevice(Operation):
+    """Copies tensors to a device. The memory layout is kept, channels last too.
+
+    Args:
+        device: a `torch.device`, a name like `"cuda:0"`, or a GPU's number. `"cuda"` is the GPU that is
+            current in the thread that starts the epoch.
+        non_blocking: let the copy overlap with computation; the loader waits where it must.
+
+    Raises:
+        PipelineError: for an unknown device, a GPU that torch does not see, or an array.
+    """
+
+    def __init__(self, device: torch.device | str | int, non_blocking: bool = True) -> None:
+        super().__init__()
+        self.device = device
+        self.non_blocking = non_blocking
+        self._resolved: torch.device | None = None
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
+        expect_tensor(self, previous_state)
+        self._resolved = _resolve(self.device)
+        return replace(previous_state, device=self._resolved), None
+
+    def generate_code(self) -> Callable:
+        # Asked for at each call: another epoch may have another device.
+        def to_device(tensor, _):
+            return tensor.to(self._resolved, non_blocking=self.non_blocking)
+
+        return to_device
+
+
+def _resolve(device: torch.device | str | int) -> torch.device:
+    try:
+        resolved = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise PipelineError(
+            f"ToDevice: expected a device such as 'cuda:0' or 'cpu', found {device!r}: {error}"
+        ) from error
+    if resolved.type != "cuda":
+        return resolved
+    count = torch.cuda.device_count()
+    if count == 0:
+        raise PipelineError(f"ToDevice({device!r}): torch sees no GPU here: use ToDevice('cpu'), or leave ToDevice out")
+    # The loader's threads have a current device of their own, so the number is settled here.
+    index = torch.cuda.current_device() if resolved.index is None else resolved.index
+    if index >= count:
+        raise PipelineError(f"ToDevice({device!r}): torch sees GPUs 0 to {count - 1} only")
+    return torch.device("cuda", index)

@@ -1,0 +1,46 @@
+"""From NumPy to torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..errors import PipelineError
+from ..pipeline.allocation_query import Allocation
+from ..pipeline.operation import Operation
+from ..pipeline.state import State
+from ._dtypes import holds_half, torch_dtype
+
+__all__ = ["ToTensor"]
+
+
+class ToTensor(Operation):
+    """The array's memory as a tensor; nothing is copied.
+
+    Raises:
+        PipelineError: when it is a tensor already, or torch has no such dtype.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view: torch.dtype | None = None
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
+        if not previous_state.jit_mode:
+            raise PipelineError("ToTensor expected an array, found a tensor: leave out this second ToTensor()")
+        self._view = torch.float16 if holds_half(previous_state.dtype) else None
+        return replace(previous_state, jit_mode=False, dtype=self._view or torch_dtype(previous_state.dtype)), None
+
+    def generate_code(self) -> Callable:
+        view = self._view
+
+        def to_tensor(array, _):
+            if any(stride < 0 for stride in array.strides):
+                array = np.ascontiguousarray(array)
+            tensor = torch.from_numpy(array)
+            return tensor if view is None else tensor.view(view)
+
+        return to_tensor
