@@ -178,8 +178,6 @@ def test_quasi_random_mixes_the_pages_that_it_has_open():
 def test_samples_without_a_page_come_too():
     order = QuasiRandom(fake_loader(np.arange(6), [0, -1, 0, 1, -1, 2]), open_pages=1)
     assert sorted(order.sample_order(0).tolist()) == list(range(6))
-        range(6)
-    )
 
 
 def test_quasi_random_refuses_what_it_cannot_order():
