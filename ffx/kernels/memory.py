@@ -18,6 +18,7 @@ __all__ = [
     "compare_and_swap",
     "copy_bytes",
     "float_bits",
+    "free_scratch",
     "load_f64",
     "load_i64",
     "load_u16",
@@ -200,7 +201,8 @@ def scratch(thread, area, count):
 
 
 @njit(**KERNEL_OPTIONS)
-def _free_scratch(thread):
+def free_scratch(thread):
+    """Free all scratch areas of a thread (its words' address)."""
     for area in range(SCRATCH_AREAS):
         words = thread + 16 + 16 * area
         _free(load_i64(words))
@@ -210,4 +212,4 @@ def _free_scratch(thread):
 
 def release_thread(thread: np.ndarray) -> None:
     """Free the scratch areas of a thread's words (`int64[THREAD_WORDS]`); safe to call twice."""
-    _free_scratch(thread.ctypes.data)
+    free_scratch(thread.ctypes.data)

@@ -61,8 +61,7 @@ class CudaLink:
                 self._stream.wait_event(slot.consumed)
                 slot.consumed = None
             yield
-            slot.ready = torch.cuda.Event()
-            slot.ready.record(self._stream)
+            slot.ready = self._stream.record_event()
 
     def receive(self, slot: Slot, results: tuple) -> None:
         """Make the consumer's current stream wait for the batch, and tell the allocator of it."""
@@ -75,8 +74,7 @@ class CudaLink:
 
     def release(self, slot: Slot) -> None:
         """Everything that the consumer has submitted so far may read the slot's device memory."""
-        slot.consumed = torch.cuda.Event()
-        slot.consumed.record(torch.cuda.current_stream(self.device))
+        slot.consumed = torch.cuda.current_stream(self.device).record_event()
 
     def wait_until_free(self, slot: Slot) -> None:
         """Wait (without the GIL) for the copies out of the slot's pinned memory."""

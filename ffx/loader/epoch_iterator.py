@@ -36,15 +36,15 @@ class EpochIterator:
         order: the samples' indices, in order.
     """
 
-    def __init__(self, loader: Loader, order: Sequence[int]) -> None:
+    def __init__(self, loader: Loader, order: Sequence[int] | np.ndarray) -> None:
         self._production: Production | None = None
         self._unreleased: list[Slot] = []
         self.closed = False
         self.loader = loader
         epoch = loader.next_epoch - 1
-        order = _checked(order, len(loader.reader.metadata))
-        batches = _cut(order, loader.batch_size)
-        occurrences = loader.occurrences(order)
+        sample_ids = _checked(order, len(loader.reader.metadata))
+        batches = _cut(sample_ids, loader.batch_size)
+        occurrences = loader.occurrences(sample_ids)
         schedule = loader.plan.schedule(loader.seed, epoch)
         self._link = link_to(schedule.device)
         self._layout = layout_of(schedule, loader.batch_size, self._link.pinned)
@@ -140,14 +140,14 @@ class EpochIterator:
             self.close()
 
 
-def _checked(order: Sequence[int], samples: int) -> np.ndarray:
+def _checked(order: Sequence[int] | np.ndarray, samples: int) -> np.ndarray:
     """An order as `uint64`; kernels take its indices at their word."""
-    order = np.asarray(order)
-    if order.size and (int(order.min()) < 0 or int(order.max()) >= samples):
+    found = np.asarray(order)
+    if found.size and (int(found.min()) < 0 or int(found.max()) >= samples):
         raise LoaderError(
-            f"expected an order of sample indices from 0 to {samples - 1}, found {order.min()} to {order.max()}"
+            f"expected an order of sample indices from 0 to {samples - 1}, found {found.min()} to {found.max()}"
         )
-    return np.ascontiguousarray(order, dtype=np.uint64)
+    return np.ascontiguousarray(found, dtype=np.uint64)
 
 
 def _cut(values: np.ndarray, size: int) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from enum import Enum, auto, unique
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 
 from ..errors import FfxWarning, LoaderError, PipelineError
 from ..fields.base import Field
-from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
+from ..memory_managers import MemoryContext, MemoryManager, OSCacheManager, ProcessCacheManager
 from ..pipeline.graph import Graph
 from ..pipeline.operation import Operation
 from ..pipeline.pipeline_spec import PipelineSpec
@@ -202,7 +201,7 @@ class Loader:
             self.plan.recompile()
         return EpochIterator(self, order)
 
-    def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int) -> AbstractContextManager:
+    def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int) -> MemoryContext:
         """The storage's context for an epoch whose batches are known, several of them under way at once."""
         schedule = self.memory_manager.schedule_epoch
         if "in_flight" in inspect.signature(schedule).parameters:

@@ -14,12 +14,15 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import DecodeError, FfxError, OperationError
 from ..kernels import step as words
+from ..kernels import turbojpeg
 from ..kernels.rng import seed_from
+from ..memory_managers.base import MemoryContext
 from ..pipeline.graph import Node
 from ..pipeline.plan import Kind, Plan, Schedule, Step, is_per_sample, seed_generators
 from .device import CudaLink, HostLink
@@ -48,7 +51,7 @@ class Source:
     file_name: str
     metadata: np.ndarray
     indices: dict[str, int]
-    context: object
+    context: MemoryContext
     storage: int
 
 
@@ -162,7 +165,7 @@ class Production:
     def _complete(self, slot: Slot, number: int, count: int) -> Batch:
         self.engine.wait(slot.front)
         self._raise_failure(slot.front, self._schedule.front, slot)
-        results: dict[Node, object] = dict(slot.front_results(count))
+        results: dict[Node, Any] = dict(slot.front_results(count))
         initialised: set[int] = set()
         with self.link.making(slot):
             for step in self._schedule.tail:
@@ -178,7 +181,7 @@ class Production:
                 results.update(dict.fromkeys((step.node, *step.aliases), value))
         return Batch(slot, tuple(results[node] for node in self._schedule.outputs))
 
-    def _run(self, step: Step, slot: Slot, results: dict[Node, object], count: int, initialised: set[int]):
+    def _run(self, step: Step, slot: Slot, results: dict[Node, Any], count: int, initialised: set[int]):
         value = None if step.node.parent is None else results[step.node.parent]
         if step.kind is Kind.NATIVE:
             return self._run_native(step, slot, value, count)
@@ -223,6 +226,8 @@ class Production:
         if stage.failure is None:
             return
         index, position, status = stage.failure
+        if status == words.NO_DECODER:
+            turbojpeg.load()  # Raises, and says how to get a library.
         field, sample_id = steps[index].node.field_name, int(slot.sample_ids[position])
         reason = words.STATUS_TEXT.get(status, f"its kernel returned {status}")
         raise DecodeError(

@@ -82,7 +82,9 @@ class Slot:
         declaration = step.declaration
         memory = declaration.memory
         single = isinstance(memory, AllocationQuery)
-        queries = [] if memory is None else [memory] if single else list(memory)
+        queries: list[AllocationQuery] = []
+        if memory is not None:
+            queries = [memory] if isinstance(memory, AllocationQuery) else list(memory)
         if step.kind is Kind.NATIVE:
             # A kernel writes to one target and takes scratch memory from its thread.
             queries = [] if step.native.in_place else queries[:1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class Graph:
     def __init__(
         self,
         pipeline_specs: Mapping[str, PipelineSpec],
-        handlers: Mapping[str, object],
+        handlers: Mapping[str, Any],
         fieldname_to_fix: Mapping[str, int],
         metadata: np.ndarray,
         memory_read: Callable,
@@ -97,7 +98,7 @@ class Graph:
         # A derived pipeline waits until the one that it starts from is there.
         waiting = dict(self.pipeline_specs)
         while waiting:
-            ready = [name for name, spec in waiting.items() if self._root(name, spec) is not False]
+            ready = [name for name, spec in waiting.items() if self._is_there(name, spec)]
             if not ready:
                 name, spec = next(iter(waiting.items()))
                 raise PipelineError(
@@ -107,8 +108,12 @@ class Graph:
             for name in ready:
                 self._add(name, waiting.pop(name))
 
-    def _root(self, name: str, spec: PipelineSpec) -> Node | bool | None:
-        """The node that a pipeline starts from, `None` for a field, False where it isn't there yet."""
+    def _is_there(self, name: str, spec: PipelineSpec) -> bool:
+        """Whether what a pipeline starts from is there already."""
+        return self._root(name, spec) is not None or isinstance(spec.source, str)
+
+    def _root(self, name: str, spec: PipelineSpec) -> Node | None:
+        """The node that a pipeline starts from; `None` for a field, or where the node isn't there yet."""
         if isinstance(spec.source, str):
             if spec.source not in self.handlers:
                 raise PipelineError(
@@ -122,16 +127,12 @@ class Graph:
                 f"pipeline {name!r} starts from {type(spec.source).__name__}, an instance that stands in "
                 f"{len(found)} places: use an instance of its own in each"
             )
-        return found[0] if found else False
+        return found[0] if found else None
 
     def _add(self, name: str, spec: PipelineSpec) -> None:
         parent = self._root(name, spec)
-        operations = list(spec.transforms)
-        if parent is None:
-            operations.insert(0, spec.decoder)
-            field_name = spec.source
-        else:
-            field_name = parent.field_name
+        field_name = parent.field_name if parent is not None else str(spec.source)
+        operations = list(spec.transforms) if parent is not None else [spec.decoder, *spec.transforms]
         first = 0 if parent is None else 1
         for position, operation in enumerate(operations, first):
             self._check(name, position, operation)
