@@ -13,7 +13,6 @@ from numba import njit, types
 from .kernels import resize
 from .kernels.jpeg import close_decoder, decode_region, decode_scaled, decode_whole
 from .kernels.memory import KERNEL_OPTIONS, THREAD_WORDS, copy_bytes, free_scratch
-
 from .kernels.step import BAD_JPEG, OK
 
 __all__ = ["ctypes_resize", "imdecode", "memcpy", "read", "resize_crop"]
