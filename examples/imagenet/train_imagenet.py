@@ -1,0 +1,59 @@
+"""Train on ImageNet or any other set of images, with the options of FFCV's ImageNet example.
+
+    python train_imagenet.py --config-file rn18_configs/<uuid>.yaml \\
+        --data.train_dataset=/fast/train_400_0.10_90.ffcv --data.val_dataset=/fast/val_400_0.10_90.ffcv
+
+A wrong option is an error with exit status 2, a failed training one with status 1. `--help` lists all options;
+docs/training.md explains them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+# The trainer stands beside this file. ffx is used as it is installed, or else from this checkout.
+sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(ROOT)])]
+
+from trainer.command_line import read_command_line  # noqa: E402
+from trainer.errors import ConfigurationError  # noqa: E402
+
+from ffx.errors import FfxError  # noqa: E402
+
+__all__ = ["main"]
+
+PROGRAM = "train_imagenet.py"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit status."""
+    description = (__doc__ or "").partition("\n")[0]
+    try:
+        given = read_command_line(sys.argv[1:] if arguments is None else arguments, PROGRAM, description, ROOT)
+    except ConfigurationError as error:
+        return _fail(error, 2)
+    # Importing torch takes seconds: not before the options are known to be right.
+    from trainer.launch import launch
+
+    name = given.config_files[-1].stem if given.config_files else given.config.model.arch
+    try:
+        launch(given.config, name)
+    except ConfigurationError as error:
+        return _fail(error, 2)
+    except (FfxError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _fail(error: Exception | str, status: int) -> int:
+    for line in str(error).splitlines() or [type(error).__name__]:
+        print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,248 @@
+"""The one configuration of the trainer: every front end translates its own options into a `TrainerConfig`.
+
+Sections, names and defaults are those of FFCV's ImageNet example; what ffx adds stands last in its section.
+Each field carries its help and its check, so that command lines, `--help` and documentation come from here, and a
+configuration that is made in Python is checked like one from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from .errors import ConfigurationError
+from .values import Architecture, Check, Choice, RealNumber, Switch, Text, WholeNumber
+
+__all__ = [
+    "SECTIONS",
+    "DataConfig",
+    "DistributedConfig",
+    "LearningRateConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "OptionInfo",
+    "ResolutionConfig",
+    "RunConfig",
+    "TrainerConfig",
+    "ValidationConfig",
+    "all_options",
+]
+
+
+def _option(default: Any, check: Check, help_text: str) -> Any:
+    return field(default=default, metadata={"check": check, "help": help_text})
+
+
+class _Section:
+    """Checks every field of a section by the check in its metadata."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            try:
+                parsed = item.metadata["check"].parse(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ConfigurationError(
+                    f"{type(self).__name__}.{item.name}: expected {item.metadata['check'].expected}, found {value!r}"
+                ) from error
+            object.__setattr__(self, item.name, parsed)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Section):
+    """Which network."""
+
+    arch: str = _option("resnet18", Architecture(), "network of torchvision.models")
+    pretrained: bool = _option(False, Switch(), "start from torchvision's ImageNet weights (fetched once)")
+    weights: str = _option("", Text(), "start from this file of weights, such as a run's final_weights.pt")
+
+
+@dataclass(frozen=True)
+class ResolutionConfig(_Section):
+    """Side of the training images, in pixels, by epoch."""
+
+    min_res: int = _option(160, WholeNumber(1), "side of the images up to epoch start_ramp, in pixels")
+    max_res: int = _option(160, WholeNumber(1), "side of the images from epoch end_ramp, in pixels")
+    end_ramp: int = _option(0, WholeNumber(0), "epoch from which images have max_res")
+    start_ramp: int = _option(0, WholeNumber(0), "epoch up to which images have min_res")
+
+
+@dataclass(frozen=True)
+class DataConfig(_Section):
+    """Where images come from."""
+
+    train_dataset: str = _option(
+        "", Text("a path"), "training set: a file of ffx or FFCV, or a folder of class folders"
+    )
+    val_dataset: str = _option("", Text("a path"), "validation set, likewise")
+    num_workers: int = _option(-1, WholeNumber(-1), "threads (folder: processes) that load, a rank; -1: one a core")
+    in_memory: bool = _option(True, Switch(), "the training file fits into memory; 0: its pages are read ahead")
+    source: str = _option(
+        "auto", Choice(("auto", "ffx", "folder", "synthetic")), "kind of data set; auto: by what the path is"
+    )
+    classes: int = _option(0, WholeNumber(0), "number of classes; 0: from the data")
+    synthetic_images: int = _option(
+        10_000, WholeNumber(1), "images an epoch of source synthetic (a tenth of it for validation)"
+    )
+
+
+@dataclass(frozen=True)
+class LearningRateConfig(_Section):
+    """The learning rate's course."""
+
+    step_ratio: float = _option(0.1, RealNumber(0), "schedule step: factor at each step")
+    step_length: int = _option(30, WholeNumber(1), "schedule step: epochs between steps")
+    lr_schedule_type: str = _option("cyclic", Choice(("cyclic", "step")), "course of the learning rate")
+    lr: float = _option(0.5, RealNumber(0), "highest learning rate, for the whole batch of all ranks; never rescaled")
+    lr_peak_epoch: int = _option(2, WholeNumber(0), "schedule cyclic: epoch of the highest learning rate")
+
+
+@dataclass(frozen=True)
+class LoggingConfig(_Section):
+    """What is written where."""
+
+    folder: str = _option("runs", Text("a path"), "each run gets a folder of its own in this one")
+    log_level: int = _option(1, WholeNumber(0, 2), "0: evaluate at the end only; 1: each epoch; 2: show the loss too")
+
+
+@dataclass(frozen=True)
+class ValidationConfig(_Section):
+    """How a model is evaluated."""
+
+    batch_size: int = _option(512, WholeNumber(1), "images a batch and rank")
+    resolution: int = _option(224, WholeNumber(1), "side of the images, in pixels")
+    lr_tta: bool = _option(True, Switch(), "add the outputs for an image and for its mirror image")
+
+
+@dataclass(frozen=True)
+class RunConfig(_Section):
+    """How a model is trained (section `training`)."""
+
+    eval_only: bool = _option(False, Switch(), "evaluate model.weights, training.resume or model.pretrained, then stop")
+    batch_size: int = _option(512, WholeNumber(1), "images a batch and rank")
+    optimizer: str = _option("sgd", Choice(("sgd",)), "the optimizer")
+    momentum: float = _option(0.9, RealNumber(0), "momentum of SGD")
+    weight_decay: float = _option(4e-5, RealNumber(0), "weight decay; batch norms have none")
+    epochs: int = _option(30, WholeNumber(1), "number of epochs")
+    label_smoothing: float = _option(0.1, RealNumber(0, 1), "label smoothing of the loss")
+    distributed: bool = _option(False, Switch(), "start dist.world_size processes on this machine")
+    use_blurpool: bool = _option(False, Switch(), "blur before convolutions with a stride")
+    seed: int = _option(0, WholeNumber(0, 2**63 - 1), "of the weights, the order and the augmentations")
+    flip: bool = _option(True, Switch(), "mirror half of the training images")
+    device: str = _option("auto", Choice(("auto", "cpu", "cuda")), "auto: a GPU where there is one")
+    precision: str = _option(
+        "auto", Choice(("auto", "fp16", "bf16", "fp32")), "auto: fp16 on a GPU, fp32 on a CPU; fp16 needs a GPU"
+    )
+    resume: str = _option("", Text("a path"), "go on with this run: its folder, or a checkpoint in it")
+    checkpoint_every: int = _option(1, WholeNumber(0), "epochs between checkpoints; 0: none")
+    max_steps: int = _option(0, WholeNumber(0), "stop after so many steps, for measurements; 0: do not")
+
+
+@dataclass(frozen=True)
+class DistributedConfig(_Section):
+    """How several processes find each other (section `dist`)."""
+
+    world_size: int = _option(1, WholeNumber(1), "processes to start with training.distributed=1: one a GPU")
+    address: str = _option("localhost", Text("a host name"), "where rank 0 listens")
+    port: int = _option(12355, WholeNumber(0, 65535), "port there; 0: a free one (processes started here only)")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Everything that decides a training. Sections are as on the command line: `config.lr.lr` is `--lr.lr`."""
+
+    model: ModelConfig = ModelConfig()
+    resolution: ResolutionConfig = ResolutionConfig()
+    data: DataConfig = DataConfig()
+    lr: LearningRateConfig = LearningRateConfig()
+    logging: LoggingConfig = LoggingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    training: RunConfig = RunConfig()
+    dist: DistributedConfig = DistributedConfig()
+
+    def __post_init__(self) -> None:
+        self._check_resolution()
+        self._check_data()
+        self._check_training()
+
+    def _check_resolution(self) -> None:
+        resolution = self.resolution
+        if resolution.min_res > resolution.max_res:
+            raise ConfigurationError(
+                f"resolution.min_res={resolution.min_res} is above resolution.max_res={resolution.max_res}: "
+                "resolution can only grow"
+            )
+        if resolution.start_ramp > resolution.end_ramp:
+            raise ConfigurationError(
+                f"resolution.start_ramp={resolution.start_ramp} is after resolution.end_ramp={resolution.end_ramp}"
+            )
+
+    def _check_data(self) -> None:
+        if self.data.source == "synthetic":
+            return
+        if not self.data.val_dataset:
+            raise ConfigurationError("data.val_dataset is missing: the file or folder to evaluate on")
+        if not self.data.train_dataset and not self.training.eval_only:
+            raise ConfigurationError("data.train_dataset is missing: the file or folder to train on")
+
+    def _check_training(self) -> None:
+        if self.model.pretrained and self.model.weights:
+            raise ConfigurationError("model.pretrained=1 and model.weights exclude each other: both say where to start")
+        if self.training.device == "cpu" and self.training.precision == "fp16":
+            raise ConfigurationError("training.precision=fp16 needs a GPU: on a CPU use bf16 or fp32")
+
+    def as_params(self) -> dict[str, Any]:
+        """All options by their dotted names, as `params.json` holds them."""
+        return {option.name: getattr(getattr(self, option.section), option.key) for option in all_options()}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> TrainerConfig:
+        """The configuration with these options, by dotted names; the others have their defaults.
+
+        Raises:
+            ConfigurationError: an option is unknown, or a value is bad.
+        """
+        known = {option.name: option for option in all_options()}
+        sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+        for name, value in params.items():
+            if name not in known:
+                raise ConfigurationError(f"unknown option {name}")
+            sections[known[name].section][known[name].key] = value
+        return cls(**{name: kind(**sections[name]) for name, kind in SECTIONS.items()})
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """One option as a front end or a document needs it."""
+
+    section: str
+    key: str
+    default: Any
+    check: Check
+    help: str
+
+    @property
+    def name(self) -> str:
+        """The dotted name, such as `lr.lr`."""
+        return f"{self.section}.{self.key}"
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "model": ModelConfig,
+    "resolution": ResolutionConfig,
+    "data": DataConfig,
+    "lr": LearningRateConfig,
+    "logging": LoggingConfig,
+    "validation": ValidationConfig,
+    "training": RunConfig,
+    "dist": DistributedConfig,
+}
+
+
+def all_options() -> Iterator[OptionInfo]:
+    """Every option, section by section."""
+    for section, kind in SECTIONS.items():
+        item: Field
+        for item in fields(kind):  # type: ignore[arg-type]
+            yield OptionInfo(section, item.name, item.default, item.metadata["check"], item.metadata["help"])

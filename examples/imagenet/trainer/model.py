@@ -1,0 +1,115 @@
+"""The network: one of torchvision's, with as many outputs as the data have classes, BlurPool if asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from .config import ModelConfig
+from .errors import ConfigurationError
+
+__all__ = ["BlurPoolConv2d", "apply_blurpool", "load_weights", "make_model", "parameter_groups", "plain_weights"]
+
+# Below this many input channels (the first convolution on RGB) blurring costs more than it gives.
+_LEAST_BLURRED_CHANNELS = 16
+
+
+class BlurPoolConv2d(nn.Module):
+    """A convolution with a stride behind a fixed 3x3 binomial blur, so that it does not alias.
+
+    Source: Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019. The names `conv` and `blur_filter`
+    are FFCV's, so weights that its example saved can be loaded.
+    """
+
+    blur_filter: torch.Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.conv = conv
+        self.register_buffer("blur_filter", torch.outer(row, row).expand(conv.in_channels, 1, 3, 3).clone())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Blur, then convolve."""
+        blurred = nn.functional.conv2d(images, self.blur_filter.to(images.dtype), padding=1, groups=images.shape[1])
+        return self.conv(blurred)
+
+
+def apply_blurpool(module: nn.Module) -> None:
+    """Put a blur before every convolution in `module` that has a stride and at least 16 input channels."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and max(child.stride) > 1 and child.in_channels >= _LEAST_BLURRED_CHANNELS:
+            setattr(module, name, BlurPoolConv2d(child))
+        else:
+            apply_blurpool(child)
+
+
+def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Module:
+    """The network on the CPU, with `classes` outputs and the weights that `config` asks for."""
+    from torchvision import models
+
+    if config.pretrained:
+        model = _pretrained(config.arch, classes)
+    else:
+        model = models.get_model(config.arch, weights=None, num_classes=classes)
+    if use_blurpool:
+        apply_blurpool(model)
+    if config.weights:
+        load_weights(model, Path(config.weights).expanduser())
+    return model
+
+
+def _pretrained(arch: str, classes: int) -> nn.Module:
+    from torchvision import models
+
+    weights = models.get_model_weights(arch)
+    # The older weights are those of the plain recipe, and the ones that `pretrained=True` has always meant.
+    model = models.get_model(arch, weights=getattr(weights, "IMAGENET1K_V1", weights.DEFAULT))
+    name, last = [(name, child) for name, child in model.named_modules() if isinstance(child, nn.Linear)][-1]
+    if last.out_features != classes:
+        parent, _, key = name.rpartition(".")
+        setattr(model.get_submodule(parent), key, nn.Linear(last.in_features, classes))
+    return model
+
+
+def plain_weights(weights: dict[str, Any]) -> dict[str, Any]:
+    """A state dict without the `module.` that a model wrapped for several ranks puts before each name."""
+    return {name.removeprefix("module."): value for name, value in weights.items()}
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a file of weights into `model`.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is another network's.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(plain_weights(weights))
+    except Exception as error:
+        raise ConfigurationError(
+            f"model.weights={path}: expected the state dict of this network, as final_weights.pt holds it: {error}"
+        ) from error
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters for the optimizer in two groups: those of batch norms, never decayed, and all others.
+
+    A batch norm is told by its type: a test of names for 'bn' misses the ones inside ResNet's `downsample`.
+    """
+    norm_parameters = [
+        parameter
+        for module in model.modules()
+        if isinstance(module, _NormBase)
+        for parameter in module.parameters(recurse=False)
+    ]
+    known = {id(parameter) for parameter in norm_parameters}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    return [
+        {"params": norm_parameters, "weight_decay": 0.0},
+        {"params": others, "weight_decay": weight_decay},
+    ]

@@ -1,0 +1,135 @@
+"""What an option accepts: text, YAML scalars and Python values in, one typed value out.
+
+Each check has `expected`, words for messages and `--help`, and `parse(value)`, which raises `ValueError`.
+Text is accepted everywhere, because command lines hold nothing else and YAML reads `5e-5` as text.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["Architecture", "Check", "Choice", "RealNumber", "Switch", "Text", "WholeNumber"]
+
+_SWITCH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+
+
+class Check(Protocol):
+    """The interface of all of them."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, in words that go on after 'expected '."""
+
+    def parse(self, value: Any) -> Any:
+        """The typed value; raises `ValueError`."""
+
+
+@dataclass(frozen=True)
+class WholeNumber:
+    """An integer from `minimum` to `maximum`; 4.7 is refused, not cut."""
+
+    minimum: int
+    maximum: int | None = None
+
+    @property
+    def expected(self) -> str:
+        """See `Check`."""
+        if self.maximum is None:
+            return f"a whole number of at least {self.minimum}"
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def parse(self, value: Any) -> int:
+        """See `Check`."""
+        if isinstance(value, bool):
+            raise ValueError(value)
+        number = int(value)
+        if number != float(value) or number < self.minimum or (self.maximum is not None and number > self.maximum):
+            raise ValueError(value)
+        return number
+
+
+@dataclass(frozen=True)
+class RealNumber:
+    """A finite number from `minimum` to `maximum`."""
+
+    minimum: float
+    maximum: float = math.inf
+
+    @property
+    def expected(self) -> str:
+        """See `Check`."""
+        if math.isinf(self.maximum):
+            return f"a number of at least {self.minimum:g}"
+        return f"a number from {self.minimum:g} to {self.maximum:g}"
+
+    def parse(self, value: Any) -> float:
+        """See `Check`."""
+        if isinstance(value, bool):
+            raise ValueError(value)
+        number = float(value)
+        if not math.isfinite(number) or not self.minimum <= number <= self.maximum:
+            raise ValueError(value)
+        return number
+
+
+@dataclass(frozen=True)
+class Switch:
+    """1 or 0, also written true or false."""
+
+    expected: str = "1 or 0 (also true or false)"
+
+    def parse(self, value: Any) -> bool:
+        """See `Check`."""
+        text = str(value).strip().lower()
+        if text not in _SWITCH:
+            raise ValueError(value)
+        return _SWITCH[text]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """See `Check`."""
+        return self.words[0] if len(self.words) == 1 else f"{', '.join(self.words[:-1])} or {self.words[-1]}"
+
+    def parse(self, value: Any) -> str:
+        """See `Check`."""
+        if value not in self.words:
+            raise ValueError(value)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any text; a number is taken as its text (YAML reads a port without quotes as a number)."""
+
+    expected: str = "a text"
+
+    def parse(self, value: Any) -> str:
+        """See `Check`."""
+        if isinstance(value, (dict, list, bool)) or value is None:
+            raise ValueError(value)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A classification network of `torchvision.models`, by its lower-case name."""
+
+    expected: str = "a classification network of torchvision.models, such as resnet18 or resnet50"
+
+    def parse(self, value: Any) -> str:
+        """See `Check`."""
+        # Late, because importing torchvision takes seconds and most checks do not need it.
+        from torchvision import models
+
+        if value not in models.list_models(module=models):
+            raise ValueError(value)
+        return str(value)
