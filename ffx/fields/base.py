@@ -37,7 +37,7 @@ class Field(ABC):
     @staticmethod
     @abstractmethod
     def from_binary(binary: np.ndarray) -> Field:
-        """The field that `to_binary` described; `binary` is `uint8[1024]`."""
+        """The field that `to_binary` described; `binary` is `uint8[1024]`. May be a class method."""
 
     @abstractmethod
     def to_binary(self) -> np.ndarray | np.void:

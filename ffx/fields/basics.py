@@ -75,9 +75,9 @@ class FloatField(Field):
     def metadata_type(self) -> np.dtype:
         return np.dtype("<f8")
 
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> FloatField:
-        return FloatField()
+    @classmethod
+    def from_binary(cls, binary: np.ndarray) -> FloatField:
+        return cls()
 
     def to_binary(self) -> np.void:
         return no_arguments()
@@ -99,9 +99,9 @@ class IntField(Field):
     def metadata_type(self) -> np.dtype:
         return np.dtype("<i8")
 
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> IntField:
-        return IntField()
+    @classmethod
+    def from_binary(cls, binary: np.ndarray) -> IntField:
+        return cls()
 
     def to_binary(self) -> np.void:
         return no_arguments()

@@ -81,9 +81,9 @@ class BytesField(Field):
     def metadata_type(self) -> np.dtype:
         return BYTES_METADATA
 
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> BytesField:
-        return BytesField()
+    @classmethod
+    def from_binary(cls, binary: np.ndarray) -> BytesField:
+        return cls()
 
     def to_binary(self) -> np.void:
         return no_arguments()

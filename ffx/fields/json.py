@@ -21,10 +21,6 @@ class JSONField(BytesField):
     A loader gives bytes; `JSONField.unpack(batch)` turns them into Python values.
     """
 
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> JSONField:
-        return JSONField()
-
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
         try:
             text = json.dumps(field)

@@ -82,9 +82,9 @@ class NDArrayField(Field):
     def metadata_type(self) -> np.dtype:
         return POINTER_METADATA
 
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> NDArrayField:
-        return NDArrayField(*parse_array_arguments(binary))
+    @classmethod
+    def from_binary(cls, binary: np.ndarray) -> NDArrayField:
+        return cls(*parse_array_arguments(binary))
 
     def to_binary(self) -> np.void:
         record = np.zeros(1, dtype=ARG_TYPE)
@@ -121,7 +121,3 @@ class TorchTensorField(NDArrayField):
             except TypeError:
                 raise FieldError(f"expected a torch dtype that NumPy has too, found {dtype}") from None
         super().__init__(dtype, shape)
-
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> TorchTensorField:
-        return TorchTensorField(*parse_array_arguments(binary))

@@ -161,9 +161,9 @@ class RGBImageField(Field):
     def metadata_type(self) -> np.dtype:
         return IMAGE_METADATA
 
-    @staticmethod
-    def from_binary(binary: np.ndarray) -> RGBImageField:
-        return RGBImageField()
+    @classmethod
+    def from_binary(cls, binary: np.ndarray) -> RGBImageField:
+        return cls()
 
     def to_binary(self) -> np.void:
         return no_arguments()

@@ -41,7 +41,9 @@ def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
         raise FieldError("expected at least one field, found none")
     check_field_names(list(fields))
     for name, field in fields.items():
-        if not all(hasattr(field, method) for method in ("encode", "metadata_type", "to_binary")):
+        if isinstance(field, type) or not all(
+            hasattr(field, name) for name in ("encode", "metadata_type", "to_binary")
+        ):
             raise FieldError(f"field {name!r}: expected a Field such as IntField(), found {field!r}")
         record, described = np.dtype(field.metadata_type), field.to_binary()
         if record.hasobject or not record.itemsize:
