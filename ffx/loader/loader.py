@@ -15,6 +15,7 @@ import torch
 
 from ..errors import FfxWarning, LoaderError, PipelineError
 from ..fields.base import Field
+from ..kernels.cores import usable_cores
 from ..memory_managers import MemoryContext, MemoryManager, OSCacheManager, ProcessCacheManager
 from ..pipeline.graph import Graph
 from ..pipeline.operation import Operation
@@ -107,7 +108,7 @@ class Loader:
         self._args = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.fname = os.fspath(fname)
         self.batch_size = _at_least_one("batch_size", batch_size)
-        self.num_workers = num_workers if num_workers >= 1 else _usable_cores()
+        self.num_workers = num_workers if num_workers >= 1 else usable_cores()
         self.batches_ahead = _at_least_one("batches_ahead", batches_ahead)
         self.distributed = bool(distributed)
         self.drop_last = bool(drop_last)
@@ -268,19 +269,6 @@ def _at_least_one(name: str, value: int) -> int:
     if int(value) != value or value < 1:
         raise LoaderError(f"expected {name} to be a whole number of at least 1, found {value!r}")
     return int(value)
-
-
-def _usable_cores() -> int:
-    """Cores that this process may run on, by affinity and by its control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as limit:
-            quota, period = limit.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, -(-int(quota) // int(period))))
-    except (OSError, ValueError):
-        pass
-    return cores
 
 
 def _world_size() -> int:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .allocation_query import Allocation, AllocationQuery
 from .state import State
-
-if TYPE_CHECKING:
-    from ..fields.base import Field
 
 __all__ = ["Operation", "NativeStep"]
 
@@ -69,7 +66,7 @@ class Operation(ABC):
         self.metadata: np.ndarray | None = None
         self.memory_read: Callable | None = None
 
-    def accept_field(self, field: Field) -> None:
+    def accept_field(self, field: Any) -> None:
         """Called with the field that the pipeline starts from, before anything is declared."""
         self.field = field
 

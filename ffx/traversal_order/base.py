@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from ..errors import LoaderError
 
-if TYPE_CHECKING:
-    from ..loader import Loader
+__all__ = ["GlobalOrder", "Ordered", "TraversalOrder", "rank_and_world"]
 
-__all__ = ["GlobalOrder", "TraversalOrder"]
+
+class Ordered(Protocol):
+    """What orders take from the loader that they are made with."""
+
+    fname: str
+    indices: np.ndarray
+    seed: int
+    distributed: bool
+    memory_manager: Any
 
 
 class TraversalOrder(ABC):
@@ -24,7 +31,7 @@ class TraversalOrder(ABC):
         loader: gives `indices` (`uint64[samples]`), `seed` and `distributed`.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Ordered) -> None:
         self.loader = loader
         self.indices = loader.indices
         self.seed = loader.seed

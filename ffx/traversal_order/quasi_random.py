@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..errors import LoaderError
-from .base import TraversalOrder, rank_and_world
+from .base import Ordered, TraversalOrder, rank_and_world
 from .random import epoch_generator
-
-if TYPE_CHECKING:
-    from ..loader import Loader
 
 __all__ = ["QuasiRandom"]
 
@@ -35,7 +30,7 @@ class QuasiRandom(TraversalOrder):
         LoaderError: when the file has no pages (scalars only).
     """
 
-    def __init__(self, loader: Loader, open_pages: int = DEFAULT_OPEN_PAGES) -> None:
+    def __init__(self, loader: Ordered, open_pages: int = DEFAULT_OPEN_PAGES) -> None:
         super().__init__(loader)
         if open_pages < 1:
             raise LoaderError(f"QUASI_RANDOM: expected open_pages of at least 1, found {open_pages}")
