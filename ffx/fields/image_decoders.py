@@ -6,6 +6,7 @@ import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -112,8 +113,8 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
         output_size: `(height, width)` of the result, in pixels.
     """
 
-    scale: Sequence[float] | float | None = None
-    ratio: Sequence[float] | float | None = None
+    scale: Any = None
+    ratio: Any = None
 
     def __init__(self, output_size: tuple[int, int]) -> None:
         super().__init__()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import cfunc, njit
+from numba import njit
 
 from .memory import KERNEL_OPTIONS, array_at, copy_bytes, load_i64, load_u64
 from .step import (
-    KERNEL_SIGNATURE,
     METADATA,
     METADATA_BYTES,
     OK,
@@ -20,6 +19,7 @@ from .step import (
     TARGET_BYTES,
     failure,
     locate,
+    native_kernel,
     word,
 )
 
@@ -54,7 +54,7 @@ def _copy_blob(step, position):
     return OK
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def copy_blobs(step, first, stop, thread):
     """Each sample's stored bytes; what is left of its row is zero."""
     for position in range(first, stop):

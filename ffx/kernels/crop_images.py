@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from numba import cfunc, njit
+from numba import njit
 
 from .crop import random_crop
 from .memory import KERNEL_OPTIONS, load_u32
 from .resize import resize_crop
 from .rng import uniform
 from .sample import own, own_float, sample_id, source_of, target_of
-from .step import KERNEL_SIGNATURE, OCCURRENCES, OK, RANDOM_KEY, failure, word
+from .step import OCCURRENCES, OK, RANDOM_KEY, failure, native_kernel, word
 
 __all__ = [
     "FLIP_KEY",
@@ -76,7 +76,7 @@ def _crop(step, position, thread):
     )
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def crop_resized_images(step, first, stop, thread):
     """A random part of each RGB uint8 image, resized to `(TARGET_HEIGHT, TARGET_WIDTH, 3)`."""
     for position in range(first, stop):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba import cfunc, njit
+from llvmlite import ir
+from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes
+from .memory import KERNEL_OPTIONS, copy_bytes
 from .sample import draw, own, own_float, source_of, target_of
-from .step import KERNEL_SIGNATURE, OK
+from .simd import Vectors, i8, vector_kernel
+from .step import OK, native_kernel
 
 __all__ = ["HEIGHT", "OWN_WORDS", "PIXEL_BYTES", "PROBABILITY", "WIDTH", "flip_images", "mirror"]
 
@@ -18,24 +19,30 @@ PIXEL_BYTES = 3
 OWN_WORDS = 4
 
 
+# Pixels of three bytes are turned round so many at a time.
+_TILE = 16
+
+
+def _tile_body(vectors: Vectors, target, source):
+    kind = ir.VectorType(i8, 3 * _TILE)
+    order = [3 * pixel + colour for pixel in reversed(range(_TILE)) for colour in range(3)]
+    vectors.store(vectors.pick(vectors.load(source, kind), None, order), target)
+
+
+_mirror_tile = vector_kernel(_tile_body, 2)
+
+
 @njit(**KERNEL_OPTIONS)
 def mirror(source, target, height, width, pixel_bytes):
     """Copy an image with its columns in reverse order, from one address to another."""
-    if pixel_bytes == 3:
-        # The usual case with a constant that the compiler can unroll.
-        pixels = array_at(source, (height, width, 3), np.uint8)
-        mirrored = array_at(target, (height, width, 3), np.uint8)
-        for row in range(height):
-            for column in range(width):
-                mirrored[row, width - 1 - column, 0] = pixels[row, column, 0]
-                mirrored[row, width - 1 - column, 1] = pixels[row, column, 1]
-                mirrored[row, width - 1 - column, 2] = pixels[row, column, 2]
-        return
+    tiles = width // _TILE if pixel_bytes == 3 else 0
     row_bytes = width * pixel_bytes
     for row in range(height):
-        for column in range(width):
-            place = target + row * row_bytes + (width - 1 - column) * pixel_bytes
-            copy_bytes(place, source + row * row_bytes + column * pixel_bytes, pixel_bytes)
+        start, end = source + row * row_bytes, target + (row + 1) * row_bytes
+        for tile in range(tiles):
+            _mirror_tile((end - 3 * _TILE * (tile + 1), start + 3 * _TILE * tile))
+        for column in range(_TILE * tiles, width):
+            copy_bytes(end - (column + 1) * pixel_bytes, start + column * pixel_bytes, pixel_bytes)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -48,7 +55,7 @@ def _flip(step, position):
         copy_bytes(target, source, height * width * pixel_bytes)
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def flip_images(step, first, stop, thread):
     """Each image mirrored with PROBABILITY, else as it is."""
     for position in range(first, stop):

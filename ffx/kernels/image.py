@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numba import cfunc, njit
+from numba import njit
 
 from .crop import center_crop, random_crop
 from .jpeg import decode_region, decode_whole
@@ -10,7 +10,6 @@ from .memory import KERNEL_OPTIONS, copy_bytes, load_f64, load_u8, load_u16, loa
 from .resize import resize_crop
 from .rng import uniform
 from .step import (
-    KERNEL_SIGNATURE,
     METADATA,
     METADATA_BYTES,
     OCCURRENCES,
@@ -26,6 +25,7 @@ from .step import (
     UNKNOWN_MODE,
     failure,
     locate,
+    native_kernel,
     word,
 )
 
@@ -139,7 +139,7 @@ def _decode_cropped(step, position, thread):
     )
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def decode_cropped_images(step, first, stop, thread):
     """RGB uint8 `(HEIGHT, WIDTH, 3)` of a crop of each stored image."""
     for position in range(first, stop):
@@ -167,7 +167,7 @@ def _decode_whole(step, position, thread):
     return OK
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def decode_whole_images(step, first, stop, thread):
     """RGB uint8 `(HEIGHT, WIDTH, 3)` of each stored image, all of which have that size."""
     for position in range(first, stop):

@@ -119,7 +119,8 @@ def blend(image, other, weight, target):
     """
     flat = (image.size,)
     whole = _is_integer(target)
-    left, right, result = image.reshape(flat), other.reshape(flat), target.reshape(flat)
+    left, right = np.ascontiguousarray(image).reshape(flat), np.ascontiguousarray(other).reshape(flat)
+    result = target.reshape(flat)
     for place in range(image.size):
         value = weight * left[place] + (1.0 - weight) * right[place]
         result[place] = np.rint(value) if whole else value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import cfunc, njit
+from numba import njit
 
 from .memory import KERNEL_OPTIONS, array_at, copy_bytes
 from .sample import own, sample_id, source_of, target_of
-from .step import KERNEL_SIGNATURE, OK
+from .step import OK, native_kernel
 
 __all__ = ["CHOSEN", "COUNT", "ITEM_BYTES", "LABEL", "OWN_WORDS", "blend_mask", "contains", "replace_labels"]
 
@@ -31,7 +31,7 @@ def contains(chosen, sample):
     return low < len(chosen) and chosen[low] == sample
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def replace_labels(step, first, stop, thread):
     """Each label as it is, but LABEL for the chosen samples."""
     chosen = array_at(own(step, CHOSEN), (own(step, COUNT),), np.uint64)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numba import cfunc, njit
+from numba import njit
 
 from .memory import KERNEL_OPTIONS, copy_bytes, load_u64
 from .step import (
-    KERNEL_SIGNATURE,
     METADATA,
     METADATA_BYTES,
     OK,
@@ -17,6 +16,7 @@ from .step import (
     TARGET,
     TARGET_BYTES,
     failure,
+    native_kernel,
     word,
 )
 
@@ -40,7 +40,7 @@ def _copy_scalar(step, position):
     return OK
 
 
-@cfunc(KERNEL_SIGNATURE, cache=True)
+@native_kernel
 def copy_scalars(step, first, stop, thread):
     """The metadata's value of each sample, as it is."""
     for position in range(first, stop):

@@ -12,8 +12,11 @@ words (JPEG handle and scratch memory, `ffx.kernels.memory`). It returns `OK`, o
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
-from numba import njit, types
+from numba import cfunc, njit, types
 
 from .memory import KERNEL_OPTIONS, load_i64, load_u32, load_u64
 
@@ -40,8 +43,10 @@ __all__ = [
     "NO_DECODER",
     "STATUS_TEXT",
     "STORAGE_WORDS",
+    "NativeKernel",
     "failure",
     "locate",
+    "native_kernel",
     "word",
 ]
 
@@ -88,6 +93,31 @@ STATUS_TEXT = {
     UNKNOWN_MODE: "its image mode is neither JPEG nor raw",
     NO_DECODER: "the JPEG decoder could not be started",
 }
+
+
+class NativeKernel:
+    """A kernel that is compiled (or fetched from numba's cache on disk) when its address is first asked for.
+
+    So importing ffx compiles nothing, and a program pays only for the kernels that it uses.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    @functools.cached_property
+    def _compiled(self):
+        return cfunc(KERNEL_SIGNATURE, cache=True)(self._function)
+
+    @property
+    def address(self) -> int:
+        """Where the compiled kernel can be called."""
+        return self._compiled.address
+
+
+def native_kernel(function: Callable) -> NativeKernel:
+    """Decorator for kernels of the form above."""
+    return NativeKernel(function)
 
 
 @njit(inline="always")

@@ -23,7 +23,7 @@ from ..pipeline.pipeline_spec import PipelineSpec
 from ..pipeline.plan import Plan
 from ..reader import Reader
 from ..traversal_order import QuasiRandom, Random, Sequential
-from ..traversal_order.base import TraversalOrder
+from ..traversal_order.base import GlobalOrder, TraversalOrder, rank_and_world
 from .epoch_iterator import EpochIterator
 from .slots import SlotPool
 from .specs import complete_specs
@@ -210,16 +210,18 @@ class Loader:
         return schedule(batches)
 
     def occurrences(self, order: np.ndarray) -> np.ndarray | None:
-        """How often each sample of an order came before in it: `uint32`, or `None` if none comes twice."""
+        """How often each sample of this epoch's order came before in it: `uint32`, `None` if none comes twice.
+
+        Counted over all ranks together where the order is known for all, so that it is the same for any
+        number of them.
+        """
         if not self._has_duplicates:
             return None
-        by_sample = np.argsort(order, kind="stable")
-        ordered = order[by_sample]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        lengths = np.diff(np.r_[starts, len(ordered)])
-        result = np.empty(len(order), dtype=np.uint32)
-        result[by_sample] = np.arange(len(ordered)) - np.repeat(starts, lengths)
-        return result
+        if self.distributed and isinstance(self.traversal_order, GlobalOrder):
+            rank, world = rank_and_world()
+            everywhere = self.traversal_order.global_order(self.next_epoch - 1)
+            return _occurrences(everywhere)[rank::world][: len(order)]
+        return _occurrences(order)
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
         """A loader of the samples whose decoded `field_name` satisfies `condition`.
@@ -275,3 +277,14 @@ def _world_size() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
     return 1
+
+
+def _occurrences(order: np.ndarray) -> np.ndarray:
+    """How often each value stands further ahead, `uint32`."""
+    by_sample = np.argsort(order, kind="stable")
+    ordered = order[by_sample]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(ordered)])
+    result = np.empty(len(order), dtype=np.uint32)
+    result[by_sample] = np.arange(len(ordered)) - np.repeat(starts, lengths)
+    return result

@@ -20,7 +20,7 @@ class NativeStep:
     """An operation as a compiled kernel that worker threads call without Python.
 
     Attributes:
-        kernel: the compiled `int64 kernel(step, first, stop, thread)` (a numba `cfunc`), as
+        kernel: the compiled `int64 kernel(step, first, stop, thread)` as
             described in `ffx.kernels.step`.
         words: the kernel's own integers, placed from `step.OWN` on.
         in_place: the kernel changes its input and needs no target.

@@ -122,6 +122,8 @@ class Plan:
             kind = self._kind(declaration)
             step = Step(node, declaration, kind, key, declaration.native if kind is Kind.NATIVE else None)
             if kind is Kind.NATIVE:
+                # Compiled here, in the caller's thread, and not within the first batch.
+                _ = declaration.native.kernel.address
                 flip = self._fusable_flip(declarations, declaration)
                 if flip is not None:
                     step = _fuse(step, declarations[flip], epoch_key(seed, epoch, flip.random_key))

@@ -38,7 +38,7 @@ class TraversalOrder(ABC):
         self.distributed = loader.distributed
 
     @abstractmethod
-    def sample_order(self, epoch: int) -> Sequence[int]:
+    def sample_order(self, epoch: int) -> Sequence[int] | np.ndarray:
         """This rank's sample indices in an epoch, in order."""
 
 
