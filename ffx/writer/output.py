@@ -27,7 +27,9 @@ def write_all(descriptor: int, buffers: Sequence[bytes | np.ndarray], offset: in
     Raises:
         OSError: a write failed, or wrote nothing.
     """
-    views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+    views = [
+        memoryview(buffer if isinstance(buffer, bytes) else buffer.data).cast("B") for buffer in buffers if len(buffer)
+    ]
     while views:
         done = os.pwritev(descriptor, views[:_BUFFERS_A_CALL], offset)
         if done <= 0:

@@ -11,6 +11,7 @@ import pytest
 from ffx import format as beton
 from ffx.errors import ChecksumError, FieldError, FormatError
 from ffx.fields import NDArrayField
+from ffx.format import trailer
 from ffx.kernels.checksum import xxh64
 from ffx.reader import Reader
 from tests.ffcv_files import unpack_ffcv_file
@@ -383,9 +384,9 @@ def test_custom_class_that_fails_is_named(tmp_path):
 
 
 def footer_of(path):
-    start = int(Reader(path).header["alloc_table_ptr"]) - beton._FOOTER.itemsize
+    start = int(Reader(path).header["alloc_table_ptr"]) - trailer._FOOTER.itemsize
     packed = path.read_bytes()
-    return start, np.frombuffer(packed, dtype=beton._FOOTER, count=1, offset=start).copy(), bytearray(packed)
+    return start, np.frombuffer(packed, dtype=trailer._FOOTER, count=1, offset=start).copy(), bytearray(packed)
 
 
 def write_with_footer(path, packed, start, footer, seal=True):
@@ -434,7 +435,7 @@ def with_trailer(ffx_file, path, body):
     start, footer, packed = footer_of(ffx_file)
     first, count = int(footer["trailer_start"][0]), int(footer["trailer_bytes"][0])
     assert len(body) <= count
-    body = body + beton._pack_section(b"padding", bytes(count - len(body) - 16)) if len(body) < count else body
+    body = body + trailer._pack_section(b"padding", bytes(count - len(body) - 16)) if len(body) < count else body
     packed[first : first + count] = body
     footer["trailer_checksum"] = xxh64(body)
     return write_with_footer(path, packed, start, footer)
@@ -442,11 +443,11 @@ def with_trailer(ffx_file, path, body):
 
 def sections(rows, about):
     text = about if isinstance(about, bytes) else json.dumps(about).encode()
-    return beton._pack_section(b"rowxxh64", bytes(8 * rows)) + beton._pack_section(b"about", text)
+    return trailer._pack_section(b"rowxxh64", bytes(8 * rows)) + trailer._pack_section(b"about", text)
 
 
 TRAILERS = {
-    "no checksums": (beton._pack_section(b"about", b"{}"), "checksums"),
+    "no checksums": (trailer._pack_section(b"about", b"{}"), "checksums"),
     "too few checksums": (sections(1, {}), "checksums"),
     "no JSON": (sections(24, b"{"), "description"),
     "no object": (sections(24, b"[]"), "description"),
@@ -456,7 +457,7 @@ TRAILERS = {
     "field names": (sections(24, {"field_names": "abc"}), "field names"),
     "too few field names": (sections(24, {"field_names": ["image"]}), "field names"),
     "other field names": (sections(24, {"field_names": ["image", "text", "json", "array", "i", "a"]}), "field names"),
-    "section too long": (np.array([(b"about", 2**63)], dtype=beton._SECTION).tobytes(), "section"),
+    "section too long": (np.array([(b"about", 2**63)], dtype=trailer._SECTION).tobytes(), "section"),
 }
 
 
@@ -468,7 +469,7 @@ def test_trailer_contents(ffx_file, tmp_path, name):
 
 
 def test_unknown_sections_are_passed_over(ffx_file, tmp_path):
-    body = sections(24, {"class_names": ["x"]}) + beton._pack_section(b"future", b"12345")
+    body = sections(24, {"class_names": ["x"]}) + trailer._pack_section(b"future", b"12345")
     assert Reader(with_trailer(ffx_file, tmp_path / "good.beton", body)).class_names == ["x"]
 
 
