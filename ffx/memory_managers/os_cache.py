@@ -22,10 +22,15 @@ __all__ = ["OSCacheManager"]
 def read_mapped(address, state):
     """The blob at `address` of a mapped file, as a view; empty if there is none."""
     data, pointers, sizes = state
-    row = np.searchsorted(pointers, address, side="right") - 1
-    if row < 0 or pointers[row] != address or address + sizes[row] > data.size:
+    # numba turns an int64 and a uint64 together into a float64, so all of it is int64.
+    address = np.int64(address)
+    row = np.searchsorted(pointers, np.uint64(address), side="right") - 1
+    if row < 0 or np.int64(pointers[row]) != address:
         return data[0:0]
-    return data[address : address + sizes[row]]
+    size = np.int64(sizes[row])
+    if address < 0 or size < 0 or size > data.size - address:
+        return data[0:0]
+    return data[address : address + size]
 
 
 class OSCacheContext(MemoryContext):
@@ -75,7 +80,8 @@ class OSCacheManager(MemoryManager):
     @property
     def state_type(self):
         """Type of `(data, pointers, sizes)`."""
-        return numba.types.Tuple([numba.uint8[::1], numba.uint64[::1], numba.uint64[::1]])
+        data = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+        return numba.types.Tuple([data, numba.uint64[::1], numba.uint64[::1]])
 
     def close(self) -> None:
         """Forget the map; it is unmapped once nobody looks at it any more."""

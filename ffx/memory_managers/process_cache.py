@@ -7,6 +7,7 @@ its slot serves again once the last batch that needs it, and all that were under
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
@@ -25,21 +26,28 @@ __all__ = ["PageSchedule", "ProcessCacheManager", "schedule_pages"]
 
 AHEAD = 3
 READERS = 4
+# The slot of pages that an epoch does not read: beyond any memory, so their blobs are refused.
+NO_SLOT = 0xFFFFFFFF
 
 
 @njit(nogil=True, cache=True)
 def read_page(address, state):
     """The blob at `address`, as a view of the page cache; empty if there is none."""
     memory, pointers, sizes, page_to_slot = state
-    row = np.searchsorted(pointers, address, side="right") - 1
-    page_size = np.uint64(memory.shape[1])
-    if row < 0 or pointers[row] != address or page_size == 0:
-        return memory[0, 0:0]
-    page = address // page_size
-    offset = address - page * page_size
-    if page >= page_to_slot.size or offset + sizes[row] > page_size:
-        return memory[0, 0:0]
-    return memory[page_to_slot[page], offset : offset + sizes[row]]
+    slots, page_size = memory.shape
+    nothing = memory.reshape(-1)[0:0]
+    # numba turns an int64 and a uint64 together into a float64, so all of it is int64.
+    address = np.int64(address)
+    row = np.searchsorted(pointers, np.uint64(address), side="right") - 1
+    if row < 0 or np.int64(pointers[row]) != address or page_size == 0:
+        return nothing
+    page, offset, size = address // page_size, address % page_size, np.int64(sizes[row])
+    if page < 0 or page >= page_to_slot.size or size < 0 or size > page_size - offset:
+        return nothing
+    slot = np.int64(page_to_slot[page])
+    if slot >= slots:
+        return nothing
+    return memory[slot, offset : offset + size]
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,8 @@ class ProcessCacheContext(MemoryContext):
         self._news = threading.Condition()
         self._requests: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._memory = np.empty((0, 0), dtype=np.uint8)
+        self._page_to_slot = np.empty(0, dtype=np.uint32)
         self._closed = False
 
     @property
@@ -124,12 +134,17 @@ class ProcessCacheContext(MemoryContext):
     def __enter__(self) -> ProcessCacheContext:
         page_bytes = int(self.manager.reader.page_size)
         self._memory = np.empty((max(self.schedule.slots, 1), page_bytes), dtype=np.uint8)
-        self._page_to_slot = np.zeros(max(self.schedule.slot_of, default=-1) + 1, dtype=np.uint32)
+        self._page_to_slot = np.full(max(self.schedule.slot_of, default=-1) + 1, NO_SLOT, dtype=np.uint32)
         for page, slot in self.schedule.slot_of.items():
             self._page_to_slot[page] = slot
-        self._file = os.open(self.manager.reader.file_name, os.O_RDONLY)
+        try:
+            self._file = os.open(self.manager.reader.file_name, os.O_RDONLY)
+        except OSError as error:
+            raise LoaderError(f"{self.manager.reader.file_name}: cannot be opened any more: {error}") from error
         readers = min(READERS, max(len(self.schedule.slot_of), 1))
-        self._threads = [threading.Thread(target=self._read, name="ffx-page-reader", daemon=True) for _ in range(readers)]
+        self._threads = [
+            threading.Thread(target=self._read, name="ffx-page-reader", daemon=True) for _ in range(readers)
+        ]
         for thread in self._threads:
             thread.start()
         return self
@@ -156,7 +171,7 @@ class ProcessCacheContext(MemoryContext):
             error: BaseException | None = None
             try:
                 self._fill(page, memoryview(self._memory[self.schedule.slot_of[page]]))
-            except (OSError, LoaderError) as problem:
+            except Exception as problem:  # Whoever waits for the page would wait for ever.
                 error = problem
             with self._news:
                 self._arrived[page] = error
@@ -164,6 +179,7 @@ class ProcessCacheContext(MemoryContext):
 
     def _fill(self, page: int, target: memoryview) -> None:
         start = page * len(target)
+        target = target[: self.manager.data_end - start]
         done = 0
         while done < len(target) and not self._closed:
             count = os.preadv(self._file, [target[done:]], start + done)
@@ -187,6 +203,7 @@ class ProcessCacheContext(MemoryContext):
             thread.join()
         if self._threads:
             os.close(self._file)
+        self._memory = np.empty((0, 0), dtype=np.uint8)
 
     def __exit__(self, *_) -> None:
         self.close()
@@ -195,24 +212,29 @@ class ProcessCacheContext(MemoryContext):
 class ProcessCacheManager(MemoryManager):
     """Reads the pages that each batch needs, ahead of time, and no page twice an epoch if order allows."""
 
+    @functools.cached_property
+    def data_end(self) -> int:
+        """Offset after the last blob; the last page need not be whole."""
+        return int((self.ptrs + self.sizes)[self.sizes > 0].max(initial=0))
+
     def pages_of(self, sample_ids: np.ndarray) -> np.ndarray:
         """The pages, each once, that some samples have data on."""
-        starts, pages = self._page_index()
-        lows, highs = starts[sample_ids.astype(np.int64)], starts[sample_ids.astype(np.int64) + 1]
-        if np.all(highs - lows == 1):
-            return np.unique(pages[lows])
-        return np.unique(np.concatenate([pages[low:high] for low, high in zip(lows, highs)] or [pages[:0]]))
+        starts, pages = self._page_index
+        rows = sample_ids.astype(np.int64)
+        lengths = starts[rows + 1] - starts[rows]
+        ends = np.cumsum(lengths)
+        # The numbers starts[row] to starts[row + 1] - 1 of every sample, as one array.
+        return np.unique(pages[np.repeat(starts[rows + 1] - ends, lengths) + np.arange(lengths.sum())])
 
+    @functools.cached_property
     def _page_index(self) -> tuple[np.ndarray, np.ndarray]:
-        if getattr(self, "_index", None) is None:
-            table = self.reader.alloc_table
-            stored = table["size"] > 0
-            samples = table["sample_id"][stored].astype(np.int64)
-            order = np.argsort(samples, kind="stable")
-            pages = (table["ptr"][stored] >> np.uint64(self.page_shift)).astype(np.int64)[order]
-            starts = np.searchsorted(samples[order], np.arange(int(self.reader.num_samples) + 1))
-            self._index = starts, pages
-        return self._index
+        """The pages of sample `i` are `pages[starts[i]:starts[i + 1]]`."""
+        table = self.reader.alloc_table
+        stored = table["size"] > 0
+        samples = table["sample_id"][stored].astype(np.int64)
+        order = np.argsort(samples, kind="stable")
+        pages = (table["ptr"][stored] >> np.uint64(self.page_shift)).astype(np.int64)[order]
+        return np.searchsorted(samples[order], np.arange(int(self.reader.num_samples) + 1)), pages
 
     def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int = 1) -> ProcessCacheContext:
         """Plan the epoch's reads; entering the context starts them."""
