@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-__all__ = ["look_up"]
+__all__ = ["launch", "look_up"]
 
 _BLOCK = 1024
 
@@ -24,16 +24,21 @@ def _look_up(pixels, table, target, count, channels: tl.constexpr, block: tl.con
     tl.store(target + places, tl.load(table + rows, mask=inside), mask=inside)
 
 
+def launch(pixels: torch.Tensor, table: torch.Tensor, target: torch.Tensor) -> None:
+    """Start the kernel on the current device and stream; see `look_up`."""
+    count = pixels.numel()
+    _look_up[(triton.cdiv(count, _BLOCK),)](pixels, table, target, count, table.shape[1], _BLOCK)
+
+
 def look_up(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """`table[pixels[..., c], c]` on the current stream.
 
     Args:
         pixels: uint8 `[..., channels]` on a GPU, contiguous.
-        table: `[256, channels]` on the same GPU.
+        table: `[256, channels]` on the same GPU, contiguous.
     """
     target = torch.empty(pixels.shape, dtype=table.dtype, device=pixels.device)
-    count = pixels.numel()
-    if count:
+    if pixels.numel():
         with torch.cuda.device(pixels.device):
-            _look_up[(triton.cdiv(count, _BLOCK),)](pixels, table, target, count, table.shape[1], _BLOCK)
+            launch(pixels, table, target)
     return target

@@ -47,12 +47,13 @@ class Cutout(Operation):
         return replace(previous_state, jit_mode=True), AllocationQuery(previous_state.shape, previous_state.dtype)
 
     def generate_code(self) -> Callable:
-        size, fill, cut_out = int(self.crop_size), self._fill, kernel.cut_out
+        size, fill, fill_square = int(self.crop_size), self._fill, kernel.fill_square
 
         def cutout_square(images, memory, streams):
             for position in range(len(images)):
                 vertical, horizontal = stream_uniform(streams[position], 0), stream_uniform(streams[position], 1)
-                cut_out(images[position], size, fill, vertical, horizontal, memory[position])
+                memory[position] = images[position]
+                fill_square(memory[position], size, fill, vertical, horizontal)
             return memory[: len(images)]
 
         cutout_square.is_parallel = True

@@ -96,7 +96,7 @@ class NormalizeImage(Operation):
 
         def normalize(images, memory):
             for position in range(len(images)):
-                pixels = images[position].reshape((-1, channels))
+                pixels = np.ascontiguousarray(images[position]).reshape((-1, channels))
                 look_up(pixels, table, memory[position].reshape((-1, channels)))
             return memory[: len(images)]
 
@@ -107,10 +107,13 @@ class NormalizeImage(Operation):
         if not self._on_arrays:
             return None
         height, width, channels = previous_state.shape
+        factors = kernel.factors(self.mean, self.std, self._table)
+        constants = self._table if factors is None else factors
         words = [0] * kernel.OWN_WORDS
-        words[kernel.TABLE], words[kernel.ITEM_BYTES] = self._table.ctypes.data, self._table.itemsize
+        words[kernel.TABLE], words[kernel.ITEM_BYTES] = constants.ctypes.data, self._table.itemsize
         words[kernel.PIXELS], words[kernel.CHANNELS] = int(height * width), int(channels)
-        return NativeStep(kernel.normalize_images, tuple(words), keep=(self._table,))
+        run = kernel.look_up_images if factors is None else kernel.scale_images
+        return NativeStep(run, tuple(words), keep=(constants,))
 
 
 def _channel_axis(shape: Sequence[int], channels: int) -> int | None:
@@ -126,7 +129,7 @@ class _TensorCode:
     def __init__(self, operation: NormalizeImage) -> None:
         self._operation = operation
         self._tables: dict[torch.device, torch.Tensor] = {}
-        self._try_triton = True
+        self._on_gpu: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def __call__(self, images: torch.Tensor, _) -> torch.Tensor:
         axis = _channel_axis(images.shape[1:], len(self._operation.mean))
@@ -134,23 +137,23 @@ class _TensorCode:
             raise ValueError(f"expected images with {len(self._operation.mean)} channels, found {tuple(images.shape)}")
         # Pixels one after the other, whatever the order of the dimensions.
         pixels = images.permute(0, 2, 3, 1) if axis == 0 else images
-        result = self._normalize(pixels)
+        result = self._look_up(pixels.contiguous()) if pixels.dtype is torch.uint8 else self._calculate(pixels)
         return result.permute(0, 3, 1, 2) if axis == 0 else result
 
-    def _normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        if pixels.dtype is not torch.uint8:
-            return self._calculate(pixels)
+    def _look_up(self, pixels: torch.Tensor) -> torch.Tensor:
         table = self._table_on(pixels.device)
-        pixels = pixels.contiguous()
-        if pixels.is_cuda and self._try_triton:
-            try:
-                from ._normalize_cuda import look_up
+        if not pixels.is_cuda:
+            return look_up_by_index(pixels, table)
+        if self._on_gpu is not None:
+            return self._on_gpu(pixels, table)
+        try:
+            from ._normalize_cuda import look_up
 
-                return look_up(pixels, table)
-            except Exception as error:  # No triton, no compiler for it, a GPU that it doesn't know.
-                self._try_triton = False
-                _log.info("NormalizeImage uses torch's operations, since triton cannot be used: %r", error)
-        return look_up_by_index(pixels, table)
+            result, self._on_gpu = look_up(pixels, table), look_up
+        except Exception as error:  # No triton, no C compiler for its launcher, a GPU that it doesn't know.
+            _log.warning("NormalizeImage takes torch's own, slower operations, since triton fails: %r", error)
+            result, self._on_gpu = look_up_by_index(pixels, table), look_up_by_index
+        return result
 
     def _calculate(self, pixels: torch.Tensor) -> torch.Tensor:
         precision = torch.promote_types(pixels.dtype, torch.float32)
