@@ -1,5 +1,7 @@
 """Run a decoder without a loader: by its native step, compiled, and as plain Python."""
 
+import ctypes
+
 import numpy as np
 from numba import njit
 
@@ -63,4 +65,5 @@ class Stored:
         words[native.METADATA], words[native.METADATA_BYTES] = self.metadata.ctypes.data, self.metadata.strides[0]
         words[native.STORAGE] = storage.ctypes.data
         words[native.OWN :] = step.words
-        return step.kernel.ctypes(words.ctypes.data, 0, len(ids), 0), target
+        kernel = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(step.kernel.address)
+        return kernel(words.ctypes.data, 0, len(ids), 0), target
