@@ -187,8 +187,11 @@ def scratch(thread, area, count):
     An area grows to the largest request and keeps its address until a larger one comes; its bytes
     are not kept when it moves. A thread of 0 has no scratch.
     """
+    if thread == 0:
+        return np.int64(0)
     words = thread + 16 + 16 * area
-    if load_i64(words + 8) >= count:
+    # An area that was never asked for has no address, not even for no bytes.
+    if load_i64(words + 8) >= max(count, 1):
         return load_i64(words)
     # A quarter more, so that slowly growing samples do not move the area each time.
     capacity = count + (count >> 2) + 64
