@@ -12,7 +12,9 @@ import torch
 from ..errors import FieldError
 from ..format import BYTES_METADATA
 from ..kernels import blob
+from ..libffcv import memcpy
 from ..pipeline.allocation_query import Allocation, AllocationQuery
+from ..pipeline.compiler import Compiler
 from ..pipeline.operation import NativeStep, Operation
 from ..pipeline.state import State
 from .base import Field, Malloc, no_arguments
@@ -33,7 +35,7 @@ class BytesDecoder(Operation):
         return state, AllocationQuery((longest,), _BYTE)
 
     def generate_code(self) -> Callable:
-        read = self.memory_read
+        read, copy = self.memory_read, Compiler.compile(memcpy)
 
         def decode(indices, destination, metadata, storage_state):
             for position in range(len(indices)):
@@ -44,7 +46,7 @@ class BytesDecoder(Operation):
                     data = read(record["ptr"], storage_state)
                     if data.size != size or size > row.size:
                         raise ValueError("the size of stored bytes differs from their metadata")
-                    row[:size] = data
+                    copy(data, row)
                 row[size:] = 0
             return destination[: len(indices)]
 

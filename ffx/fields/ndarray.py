@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,9 @@ import torch
 from ..errors import FfxWarning, FieldError, FormatError
 from ..format import POINTER_METADATA, check_array_type, pack_array_arguments, parse_array_arguments
 from ..kernels import blob
+from ..libffcv import memcpy
 from ..pipeline.allocation_query import Allocation, AllocationQuery
+from ..pipeline.compiler import Compiler
 from ..pipeline.operation import NativeStep, Operation
 from ..pipeline.state import State
 from .base import ARG_TYPE, Field, Malloc
@@ -32,15 +35,16 @@ class NDArrayDecoder(Operation):
         return state, AllocationQuery(shape, dtype)
 
     def generate_code(self) -> Callable:
-        read = self.memory_read
+        read, copy = self.memory_read, Compiler.compile(memcpy)
+        elements, element_bytes = math.prod(self.field.shape), int(self.field.element_size)
 
         def decode(indices, destination, metadata, storage_state):
-            rows = destination.reshape(destination.shape[0], -1).view(np.uint8)
+            rows = destination.reshape(destination.shape[0], elements)
             for position in range(len(indices)):
                 data = read(metadata[indices[position]], storage_state)
-                if data.size != rows.shape[1]:
+                if data.size != element_bytes:
                     raise ValueError("the size of a stored array differs from its shape")
-                rows[position, :] = data
+                copy(data, rows[position])
             return destination[: len(indices)]
 
         decode.is_parallel = True
