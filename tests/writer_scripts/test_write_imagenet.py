@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from ffx.reader import Reader
 from tests.pictures import decode_jpeg, make_picture, peak_signal_to_noise
 from writer import write_imagenet
 
+ROOT = Path(__file__).resolve().parents[2]
 RAW, JPEG = 1, 0
 
 
@@ -243,3 +246,25 @@ def test_help_lists_every_option(run, capsys):
     printed = capsys.readouterr().out
     for path in write_imagenet.declare_options().entries:
         assert ".".join(path) in printed
+
+
+def test_writes_in_processes_after_opencv_has_started_its_threads(picture_folder, tmp_path):
+    """Threads are not there in a forked process; whoever waits for them there waits for ever."""
+    options = {"split": "val", "data_dir": picture_folder / "val", "max_resolution": 64, "write_mode": "raw"}
+    arguments = [f"--cfg.{name}={value}" for name, value in options.items()]
+    code = (
+        "import sys, cv2, numpy as np\n"
+        "cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 2)\n"
+        "from writer.write_imagenet import main\n"
+        "main()\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        *arguments,
+        "--cfg.num_workers=2",
+        f"--cfg.write_path={tmp_path / 'out.ffcv'}",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
