@@ -14,17 +14,21 @@ DEFAULT_OPEN_PAGES = 64
 
 
 class QuasiRandom(TraversalOrder):
-    """Pages in random order; samples at random among `open_pages` pages at a time.
+    """Pages in random order; at every moment samples come at random from `open_pages` pages.
 
-    The pages of an epoch are shuffled and cut into groups; each group's samples are shuffled together.
-    So a group's pages are read once, and about two groups of them are in memory at any moment.
-    Distributed, each group is cut into as many parts as there are ranks: a rank reads few pages, every
-    sample comes exactly once an epoch, and ranks differ by at most one sample.
+    The epoch's pages are shuffled, and page number p of them gives its samples at random moments between
+    p and p + `open_pages`, counted in pages. So one page opens as another one ends: pages are read once
+    each and at an even rate, and no more than `open_pages` of them are needed at a time. Where there are no
+    more pages than that, the order is fully random.
+
+    Distributed, the shuffled pages are cut into one run for each rank: a rank reads its own pages (the
+    first and the last may be shared with a neighbour), every sample comes exactly once an epoch, and ranks
+    differ by at most one sample.
 
     Args:
         loader: gives `indices`, `seed`, `distributed`, and `memory_manager.sample_page`
             (`int64[num_samples]`, each sample's first page, -1 for none).
-        open_pages: pages a group and rank. More mix better, and take more memory.
+        open_pages: pages that are open at a time, of each rank. More mix better, and take more memory.
 
     Raises:
         LoaderError: when the file has no pages (scalars only).
@@ -49,17 +53,16 @@ class QuasiRandom(TraversalOrder):
         """This rank's samples of an epoch: exactly once each over all ranks."""
         rank, world = rank_and_world() if self.distributed else (0, 1)
         generator = epoch_generator(self.seed, epoch)
-        pages = generator.permutation(len(self._starts) - 1)
+        order = generator.permutation(len(self._starts) - 1)
         # Where each page's samples end when the pages stand in their new order.
-        ends = np.cumsum(np.diff(self._starts)[pages])
-        samples = self._by_page[_rows(self._starts[pages], ends)]
-        group_pages = self.open_pages * world
-        bounds = np.r_[0, ends[group_pages - 1 : -1 : group_pages], len(samples)]
-        # Parts are numbered group by group, one for each rank; in that order sorting leaves them.
-        lengths = _part_lengths(bounds, world)
-        part = np.repeat(np.arange(len(lengths)), lengths)
-        shuffled = np.lexsort((generator.random(len(samples)), part))
-        return samples[shuffled[part % world == rank]]
+        ends = np.cumsum(np.diff(self._starts)[order])
+        moments = generator.random(len(self.indices))
+        first, stop = _run(len(self.indices), rank, world)
+        samples = self._by_page[_rows(self._starts[order], ends)[first:stop]]
+        page = np.searchsorted(ends, np.arange(first, stop), side="right")
+        if len(page) and page[-1] - page[0] >= self.open_pages:
+            return samples[np.argsort(page + self.open_pages * moments[first:stop], kind="stable")]
+        return samples[np.argsort(moments[first:stop], kind="stable")]
 
 
 def _rows(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -68,11 +71,8 @@ def _rows(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return np.repeat(starts - ends + lengths, lengths) + np.arange(lengths.sum())
 
 
-def _part_lengths(bounds: np.ndarray, world: int) -> np.ndarray:
-    """Samples of each rank's part of each group, group by group; a group goes from one of `bounds` to the next.
-
-    A rank gets as many samples of a group as if the epoch's samples were dealt out in turn, so no rank
-    gets more than one sample more than another over the epoch. A part is a run, so that it has few pages.
-    """
-    dealt = (bounds[:, None] - np.arange(world) + world - 1) // world
-    return np.diff(dealt, axis=0).ravel()
+def _run(count: int, rank: int, world: int) -> tuple[int, int]:
+    """Which of `count` places are a rank's when they are cut into runs; the first ranks get the longer ones."""
+    length, longer = divmod(count, world)
+    first = rank * length + min(rank, longer)
+    return first, first + length + (rank < longer)

@@ -155,24 +155,41 @@ def test_quasi_random_has_few_pages_open_at_a_time(sizes, open_pages, seed):
 
 @pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize("open_pages", [1, 4])
-def test_each_rank_has_few_pages_open_at_a_time(size, open_pages):
+def test_each_rank_has_few_pages_of_its_own_open_at_a_time(size, open_pages):
     pages = np.arange(1200) // 6
     parts = orders_of_all_ranks(
         lambda: QuasiRandom(fake_loader(np.arange(1200), pages, 5, distributed=True), open_pages=open_pages), size
     )
-    # A part may begin and end in the middle of a page.
-    assert max(most_open_pages(part, pages) for part in parts) <= open_pages + 1
+    assert max(most_open_pages(part, pages) for part in parts) <= open_pages
+    ranks = np.zeros(200, dtype=int)
+    for part in parts:
+        ranks[np.unique(pages[part.astype(int)])] += 1
+    # Only a page in which a rank's run ends and the next one's begins is read twice.
+    assert np.sum(ranks > 1) <= size - 1
 
 
 def test_quasi_random_mixes_the_pages_that_it_has_open():
-    pages = np.arange(800) // 20
-    used = pages[QuasiRandom(fake_loader(np.arange(800), pages, 1), open_pages=10).sample_order(0).astype(int)]
-    for start in range(0, 800, 200):
-        group = used[start : start + 200]
-        assert len(np.unique(group)) == 10
-        # A page's samples are spread over its group, not one after the other.
-        spread = [np.std(np.flatnonzero(group == page)) for page in np.unique(group)]
-        assert min(spread) > 0.5 * 200 / np.sqrt(12)
+    pages = np.arange(2000) // 20
+    used = pages[QuasiRandom(fake_loader(np.arange(2000), pages, 1), open_pages=10).sample_order(0).astype(int)]
+    # A page's samples are spread over a window of ten pages, not one after the other.
+    spread = [np.std(np.flatnonzero(used == page)) for page in np.unique(pages)]
+    assert np.mean(spread) > 0.8 * 200 / np.sqrt(12)
+    inside = [len(np.unique(used[start : start + 50])) for start in range(200, 1750, 50)]
+    assert min(inside) >= 8
+
+
+def test_quasi_random_is_fully_random_where_all_pages_may_be_open():
+    used = QuasiRandom(fake_loader(np.arange(400), np.arange(400) // 20), open_pages=20).sample_order(0).astype(int)
+    assert all(len(np.unique(used[start : start + 100] // 20)) >= 15 for start in range(0, 400, 100))
+
+
+def test_quasi_random_needs_new_pages_at_an_even_rate():
+    pages = np.arange(20_000) // 50
+    order = QuasiRandom(fake_loader(np.arange(20_000), pages, 3), open_pages=32).sample_order(0)
+    first_use = np.sort(np.unique(pages[order.astype(int)], return_index=True)[1])
+    # After the first window, every 500 samples use up the samples of ten pages.
+    new = np.histogram(first_use, bins=np.arange(2000, 18_001, 500))[0]
+    assert new.max() <= 20
 
 
 def test_samples_without_a_page_come_too():
