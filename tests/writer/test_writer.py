@@ -136,7 +136,7 @@ def test_proportion_is_the_seeds_and_the_samples_alone(write):
     assert modes(write(PICTURES, renamed)) != alone
 
 
-# Files that were written before must be reproducible: these are seed 0's choices.
+# As docs/format.md says. Files that were written before must be reproducible: these are seed 0's choices.
 PINNED = [1, 6, 12, 15, 16, 19, 26, 29, 31, 38]
 
 
