@@ -42,7 +42,9 @@ class ToDevice(Operation):
     def generate_code(self) -> Callable:
         # Asked for at each call: another epoch may have another device.
         def to_device(tensor, _):
-            return tensor.to(self._resolved, non_blocking=self.non_blocking)
+            # Whoever reads host memory does not wait for a stream, so the copy to it must be complete.
+            on_gpu = self._resolved is not None and self._resolved.type != "cpu"
+            return tensor.to(self._resolved, non_blocking=self.non_blocking and on_gpu)
 
         return to_device
 

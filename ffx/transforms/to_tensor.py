@@ -41,6 +41,6 @@ class ToTensor(Operation):
             if any(stride < 0 for stride in array.strides):
                 array = np.ascontiguousarray(array)
             tensor = torch.from_numpy(array)
-            return tensor if view is None else tensor.view(view)
+            return tensor.view(view) if view is not None and tensor.dtype is torch.int16 else tensor
 
         return to_tensor
