@@ -564,7 +564,7 @@ def test_random_structures_open_or_are_refused(tmp_path, generator):
     path = PlainFile().write(tmp_path / "fuzz.beton")
     good = path.read_bytes()
     places = [*range(24), *range(24, 24 + 20), *range(METADATA - 1024, METADATA - 740), *range(METADATA, PLAIN_HEAD)]
-    places += range(2 * PAGE, len(good))
+    places = np.array([*places, *range(2 * PAGE, len(good))])
     words = np.array([0, 1, 255, 2**16 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, PAGE, 2 * PAGE, FIRST], dtype="<u8")
     opened = 0
     rounds = int(os.environ.get("FFX_FUZZ_ROUNDS", "4000"))
