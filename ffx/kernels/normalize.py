@@ -98,7 +98,7 @@ def _tile_body(vectors: Vectors, target, source, constants):
     builder, wide = vectors.builder, ir.VectorType(ir.DoubleType(), _LANES)
     for start in range(0, TILE, _LANES):
         values = vectors.load(vectors.at(source, start), ir.VectorType(i8, _LANES))
-        values = builder.uitofp(vectors.widen(values, i32), wide)
+        values = builder.sitofp(vectors.widen(values, i32), wide)
         values = builder.fsub(values, vectors.load(vectors.at(constants, 8 * start), wide))
         values = builder.fmul(values, vectors.load(vectors.at(constants, 8 * (TILE + start)), wide))
         values = builder.fptrunc(values, ir.VectorType(ir.FloatType(), _LANES))

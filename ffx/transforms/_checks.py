@@ -70,7 +70,7 @@ def check_probability(operation: Operation, name: str, value: float) -> float:
     return float(value)
 
 
-def fill_values(operation: Operation, fill: Sequence[float], channels: int, dtype: np.dtype) -> np.ndarray:
+def fill_values(operation: Operation, fill: Sequence[float] | np.ndarray, channels: int, dtype: np.dtype) -> np.ndarray:
     """One value a channel, of the image's dtype."""
     given = np.asarray(fill)
     if given.ndim > 1 or given.size not in (1, channels):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -16,10 +18,11 @@ HALF_BITS = np.dtype(np.int16, metadata={"holds": "float16"})
 
 def holds_half(dtype: object) -> bool:
     """Whether a state's dtype is `HALF_BITS`."""
-    return isinstance(dtype, np.dtype) and (dtype.metadata or {}).get("holds") == "float16"
+    metadata = dtype.metadata if isinstance(dtype, np.dtype) else None
+    return metadata is not None and metadata.get("holds") == "float16"
 
 
-def torch_dtype(dtype: object) -> torch.dtype:
+def torch_dtype(dtype: Any) -> torch.dtype:
     """The torch dtype for a torch or NumPy dtype, or whatever names one.
 
     Raises:
@@ -36,7 +39,7 @@ def torch_dtype(dtype: object) -> torch.dtype:
         raise PipelineError(f"expected a type of number that torch has, found {dtype!r}: {error}") from error
 
 
-def numpy_dtype(dtype: object) -> np.dtype:
+def numpy_dtype(dtype: Any) -> np.dtype:
     """The NumPy dtype for a torch or NumPy dtype, or whatever names one.
 
     Raises:

@@ -69,7 +69,7 @@ class NormalizeImage(Operation):
         return replace(previous_state, dtype=flows_as), AllocationQuery(previous_state.shape, np.dtype(flows_as.str))
 
     def _declare_tensor(self, previous_state: State) -> tuple[State, Allocation | None]:
-        dtype = previous_state.dtype
+        dtype = torch_dtype(previous_state.dtype)
         if dtype is not torch.uint8 and not dtype.is_floating_point:
             expect_uint8(self, previous_state)
         if _channel_axis(previous_state.shape, len(self.mean)) is None:
