@@ -82,7 +82,7 @@ class _Values:
     def _check_tolerated(self, name: str, value: Any, origin: str) -> None:
         if name == "training.bn_wd" and str(value).lower() not in ("0", "0.0", "false"):
             self.problems.append(
-                f"{origin}: {name}={value}: batch norms never have weight decay here; only 0 is accepted"
+                f"{origin}: {name}={value}: only 0 is accepted, batch norms never have weight decay here"
             )
 
     def result(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _unknown_argument(argument: str) -> str:
 def _suggestion(name: str) -> str:
     known = [option.name for option in all_options()]
     same_key = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
-    candidates = difflib.get_close_matches(name, known, n=1, cutoff=0.6) + same_key
+    candidates = same_key + difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" (did you mean {candidates[0]}?)" if candidates else " (--help lists all)"
 
 
@@ -213,9 +213,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     if content is not None and not isinstance(content, dict):
-        raise ConfigurationError(
-            f"{path}: expected sections with options, such as 'lr: {{lr: 0.5}}', found {content!r}"
-        )
+        raise ConfigurationError(f"{path}: expected sections of options, such as 'lr: {{lr: 0.5}}', found {content!r}")
     return dict(_flatten(content or {}, ""))
 
 

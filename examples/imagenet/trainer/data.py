@@ -99,7 +99,7 @@ class Source(ABC):
     def epoch(self, epoch: int, resolution: int) -> Iterator[Batch]:
         """This rank's batches of an epoch: images `[batch, 3, resolution, resolution]`, labels `int64[batch]`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Give back what the source holds. Safe to call twice."""
 
 

@@ -80,15 +80,8 @@ def find_ranks(config: TrainerConfig, environment: Mapping[str, str] = os.enviro
 
 
 def _from_environment(environment: Mapping[str, str], address: str | None, port: int) -> Ranks:
-    rank = int(environment["RANK"])
-    return Ranks(
-        rank,
-        int(environment["WORLD_SIZE"]),
-        int(environment.get("LOCAL_RANK", rank)),
-        address,
-        port,
-        started_here=False,
-    )
+    rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    return Ranks(rank, world, int(environment.get("LOCAL_RANK", rank)), address, port, started_here=False)
 
 
 def _slurm_tasks(environment: Mapping[str, str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch.multiprocessing
@@ -41,6 +42,9 @@ def _run_folder(config: TrainerConfig) -> Path:
 
 
 def _run_spawned(rank: int, world: int, port: int, config: TrainerConfig, folder: Path, config_name: str) -> None:
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Or every process computes with as many threads as there are cores, and they wait for each other.
+        torch.set_num_threads(max(1, torch.get_num_threads() // world))
     _run(config, Ranks(rank, world, rank, config.dist.address, port), folder, config_name)
 
 

@@ -169,7 +169,7 @@ class Trainer:
         seed_generators(training.seed)
         model = make_model(self.config.model, self.classes, training.use_blurpool)
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        # The wrapped model shares gradients; validation uses the plain one, as ranks may have differing numbers of batches.
+        # The wrapped model shares gradients. Validation uses the plain one: ranks may have more or fewer batches.
         self._wrapped: nn.Module = self.model
         if self.ranks.world > 1:
             self._wrapped = DistributedDataParallel(
@@ -203,10 +203,11 @@ class Trainer:
         elif not self.config.training.eval_only:
             log.keep_epochs_before(resumed.epoch)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        precision, setup = str(self.dtype).removeprefix("torch."), describe_setup(self.device, self.ranks)
         self._say(
-            f"{self.config.model.arch}: {parameters:,} parameters, {self.classes} classes, "
-            f"{str(self.dtype).removeprefix('torch.')} on {describe_setup(self.device, self.ranks)}; run {self.run_folder}"
+            f"{self.config.model.arch}: {parameters:,} parameters, {self.classes} classes, {precision} on {setup}"
         )
+        self._say(f"run {self.run_folder}")
         return log
 
     def _say(self, text: str) -> None:
@@ -270,7 +271,7 @@ class Trainer:
         loss_mean = float(average_over_ranks(total / planned))
         if not math.isfinite(loss_mean):
             raise TrainingError(
-                f"epoch {epoch}: the mean loss is {loss_mean}: use a lower --lr.lr, or --training.precision=bf16 or fp32"
+                f"epoch {epoch}: the mean loss is {loss_mean}: try a lower --lr.lr, or --training.precision=fp32"
             )
         return EpochResult(
             loss_mean, planned, planned == steps, timed / max(end - second_step, 1e-9) if timed else 0.0, end - start

@@ -112,14 +112,11 @@ def _rounded(value: float) -> int:
 def config_text(arch: str, epochs: int, blurpool: bool = False) -> str:
     """The recipe as a YAML file."""
     row = None if blurpool else next((row for row in PUBLISHED if (row.arch, row.epochs) == (arch, epochs)), None)
-    name = {"rn50": "ResNet-50", "rn18": "ResNet-18"}[arch]
-    lines = [
-        f"# {name}, {epochs} epochs{', with BlurPool' if blurpool else ''}: made by examples/imagenet/make_config.py."
-    ]
+    name = {"rn50": "ResNet-50", "rn18": "ResNet-18"}[arch] + (" with BlurPool" if blurpool else "")
+    lines = [f"# {name}, {epochs} epochs; made by examples/imagenet/make_config.py."]
     if row:
-        lines.append(
-            f"# Reported by FFCV: top-1 {row.top_1:.3f}, top-5 {row.top_5:.3f}, {row.minutes} minutes on {row.setup}."
-        )
+        scores = f"top-1 {row.top_1:.3f}, top-5 {row.top_5:.3f}"
+        lines.append(f"# Reported by FFCV: {scores}, {row.minutes} minutes on {row.setup}.")
     for section, options in make_config(arch, epochs, blurpool).items():
         lines.append(f"{section}:")
         lines.extend(f"  {key}: {value}" for key, value in options.items())

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 __all__ = ["Architecture", "Check", "Choice", "RealNumber", "Switch", "Text", "WholeNumber"]
 
+_USUAL_NETWORKS = ("resnet18", "resnet50")
 _SWITCH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
@@ -127,7 +128,9 @@ class Architecture:
 
     def parse(self, value: Any) -> str:
         """See `Check`."""
-        # Late, because importing torchvision takes seconds and most checks do not need it.
+        if value in _USUAL_NETWORKS:
+            return str(value)
+        # Late, because importing torchvision takes seconds.
         from torchvision import models
 
         if value not in models.list_models(module=models):

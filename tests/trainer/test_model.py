@@ -1,0 +1,97 @@
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+from trainer.config import ModelConfig
+from trainer.errors import ConfigurationError
+from trainer.model import BlurPoolConv2d, make_model, parameter_groups
+
+
+def test_network_has_the_asked_number_of_outputs():
+    model = make_model(ModelConfig("shufflenet_v2_x0_5"), 7, use_blurpool=False)
+    assert type(model) is models.ShuffleNetV2
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_resnet18_for_imagenet_is_torchvisions():
+    with torch.device("meta"):
+        model = make_model(ModelConfig("resnet18"), 1000, use_blurpool=False)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 11_689_512
+
+
+def test_no_batch_norm_is_decayed_not_even_inside_downsample():
+    with torch.device("meta"):
+        model = models.resnet50()
+    free, decayed = parameter_groups(model, 1e-4)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {id(p) for p in free["params"]} == {id(p) for norm in norms for p in norm.parameters()}
+    assert id(model.layer1[0].downsample[1].weight) in {id(p) for p in free["params"]}
+    assert (free["weight_decay"], decayed["weight_decay"]) == (0.0, 1e-4)
+    assert len(free["params"]) + len(decayed["params"]) == len(list(model.parameters()))
+    assert {p.ndim for p in decayed["params"]} == {4, 2, 1}  # convolutions, last layer, its bias
+
+
+def test_blurpool_stands_before_convolutions_with_a_stride():
+    model = make_model(ModelConfig("resnet18"), 10, use_blurpool=True)
+    blurred = {name for name, module in model.named_modules() if isinstance(module, BlurPoolConv2d)}
+    # Not before the first convolution, which has three input channels.
+    assert blurred == {f"layer{n}.0.{part}" for n in (2, 3, 4) for part in ("conv1", "downsample.0")}
+
+
+def test_blur_is_the_binomial_filter_of_each_channel():
+    conv = nn.Conv2d(16, 16, 1, stride=2, bias=False)
+    nn.init.dirac_(conv.weight)
+    image = torch.zeros(1, 16, 5, 5)
+    image[0, 3, 2, 2] = 16
+    blurred = BlurPoolConv2d(conv)(image)[0]
+    # Every second pixel of the impulse's answer 1 2 1 / 2 4 2 / 1 2 1: its centre alone.
+    expected = torch.zeros(16, 3, 3)
+    expected[3, 1, 1] = 4
+    assert torch.equal(blurred, expected)
+
+
+def test_weights_file_is_loaded_also_when_it_was_saved_by_several_ranks(tmp_path):
+    original = make_model(ModelConfig("shufflenet_v2_x0_5"), 4, use_blurpool=False)
+    weights = original.state_dict()
+    for prefix in ("", "module."):
+        torch.save({prefix + name: value for name, value in weights.items()}, tmp_path / "weights.pt")
+        config = ModelConfig("shufflenet_v2_x0_5", weights=str(tmp_path / "weights.pt"))
+        loaded = make_model(config, 4, use_blurpool=False).state_dict()
+        assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+
+
+def test_weights_file_of_another_network_is_refused(tmp_path):
+    torch.save(make_model(ModelConfig("shufflenet_v2_x0_5"), 4, False).state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ConfigurationError, match="expected the state dict of this network"):
+        make_model(ModelConfig("shufflenet_v2_x0_5", weights=str(tmp_path / "weights.pt")), 5, False)
+    with pytest.raises(ConfigurationError, match="No such file"):
+        make_model(ModelConfig("shufflenet_v2_x0_5", weights=str(tmp_path / "none.pt")), 5, False)
+
+
+class _Code:
+    """A pickle that would run something."""
+
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_weights_file_cannot_run_code(tmp_path, capsys):
+    torch.save(_Code(), tmp_path / "weights.pt")
+    with pytest.raises(ConfigurationError):
+        make_model(ModelConfig("shufflenet_v2_x0_5", weights=str(tmp_path / "weights.pt")), 5, False)
+    assert "run" not in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize("classes", [1000, 4])
+def test_pretrained_starts_from_imagenet_weights_with_a_last_layer_that_fits(classes, monkeypatch):
+    asked = []
+    get_model = models.get_model
+
+    def without_download(arch, weights=None, **arguments):
+        asked.append(weights)
+        return get_model(arch, weights=None, **arguments)
+
+    monkeypatch.setattr(models, "get_model", without_download)
+    model = make_model(ModelConfig("shufflenet_v2_x0_5", pretrained=True), classes, use_blurpool=False)
+    assert asked == [models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1]
+    assert model.fc.out_features == classes

@@ -1,0 +1,70 @@
+"""No option is parsed and ignored: each names the test that shows its effect."""
+
+import re
+from pathlib import Path
+
+from trainer.config import all_options
+
+EFFECTS = {
+    "model.arch": "test_network_has_the_asked_number_of_outputs",
+    "model.pretrained": "test_pretrained_starts_from_imagenet_weights_with_a_last_layer_that_fits",
+    "model.weights": "test_weights_file_is_loaded_also_when_it_was_saved_by_several_ranks",
+    "resolution.min_res": "test_resolution_follows_its_schedule",
+    "resolution.max_res": "test_resolution_follows_its_schedule",
+    "resolution.end_ramp": "test_resolution_follows_its_schedule",
+    "resolution.start_ramp": "test_resolution_grows_in_steps_of_32",
+    "data.train_dataset": "test_missing_and_unfit_data_are_named",
+    "data.val_dataset": "test_missing_and_unfit_data_are_named",
+    "data.num_workers": "test_data_in_memory_decides_order_and_storage",
+    "data.in_memory": "test_data_in_memory_decides_order_and_storage",
+    "data.source": "test_source_can_be_named",
+    "data.classes": "test_number_of_classes_comes_from_names_then_labels_then_is_1000",
+    "data.synthetic_images": "test_source_can_be_named",
+    "lr.step_ratio": "test_step_rate_falls_by_its_ratio_over_the_epoch_before_each_step",
+    "lr.step_length": "test_step_rate_falls_by_its_ratio_over_the_epoch_before_each_step",
+    "lr.lr_schedule_type": "test_step_rate_falls_by_its_ratio_over_the_epoch_before_each_step",
+    "lr.lr": "test_optimizer_gets_rate_momentum_and_decay",
+    "lr.lr_peak_epoch": "test_cyclic_rate_is_linear_through_its_three_points",
+    "logging.folder": "test_run_folder_holds_params_log_weights_and_checkpoints",
+    "logging.log_level": "test_log_level_0_evaluates_once_at_the_end",
+    "validation.batch_size": "test_validation_counts_every_image_once",
+    "validation.resolution": "test_resolution_follows_its_schedule",
+    "validation.lr_tta": "test_flip_at_validation_adds_the_outputs_of_the_mirror_image",
+    "training.eval_only": "test_eval_only_evaluates_given_weights",
+    "training.batch_size": "test_training_images_come_once_an_epoch_in_a_new_order",
+    "training.optimizer": "test_optimizer_gets_rate_momentum_and_decay",
+    "training.momentum": "test_optimizer_gets_rate_momentum_and_decay",
+    "training.weight_decay": "test_optimizer_gets_rate_momentum_and_decay",
+    "training.epochs": "test_log_has_a_line_for_each_epoch",
+    "training.label_smoothing": "test_loss_is_smoothed_cross_entropy",
+    "training.distributed": "test_two_ranks_train_one_model_and_count_every_image_once",
+    "training.use_blurpool": "test_blurpool_stands_before_convolutions_with_a_stride",
+    "training.seed": "test_same_seed_gives_the_same_weights_and_another_one_does_not",
+    "training.flip": "test_flip_mirrors_about_half_of_the_training_images",
+    "training.device": "test_each_local_rank_takes_a_gpu",
+    "training.precision": "test_bf16_trains_on_a_processor",
+    "training.resume": "test_resumed_training_gives_bit_identical_weights",
+    "training.checkpoint_every": "test_checkpoints_come_every_so_many_epochs_and_at_the_end",
+    "training.max_steps": "test_max_steps_ends_training_in_the_middle_of_an_epoch",
+    "dist.world_size": "test_two_ranks_train_one_model_and_count_every_image_once",
+    "dist.address": "test_slurm_step_gives_ranks",
+    "dist.port": "test_slurm_step_gives_ranks",
+}
+
+
+def test_every_option_has_a_test_of_its_effect():
+    texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    tests = set(re.findall(r"^def (test_\w+)", "\n".join(texts), re.MULTILINE))
+    assert EFFECTS.keys() == {option.name for option in all_options()}
+    assert set(EFFECTS.values()) <= tests
+
+
+def test_documentation_lists_every_option_with_its_default():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+    table = text.partition("<!-- options -->\n")[2].partition("<!-- end")[0]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    plain = {True: "1", False: "0"}
+    assert rows == [
+        [o.name, plain.get(o.default, str(o.default)) if isinstance(o.default, bool) else str(o.default), o.help]
+        for o in all_options()
+    ]
