@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import PipelineError
+from ..format import IMAGE_METADATA
 from ..kernels import image as kernel
 from ..kernels.crop import center_crop, random_crop
 from ..kernels.image import JPEG_MODE
@@ -46,6 +47,11 @@ def get_random_crop(height: int, width: int, scale: Sequence[float], ratio: Sequ
 def get_center_crop(height: int, width: int, _, ratio: float):
     """The centred square of `ratio` times the shorter side: `(top, left, height, width)`."""
     return center_crop(height, width, ratio)
+
+
+def _is_image_metadata(metadata: np.ndarray | None) -> bool:
+    """Whether records lie as kernels read them; those of somebody's own field may not."""
+    return metadata is not None and metadata.dtype == IMAGE_METADATA
 
 
 class SimpleRGBImageDecoder(Operation):
@@ -94,6 +100,8 @@ class SimpleRGBImageDecoder(Operation):
         return decode
 
     def native_step(self, previous_state: State) -> NativeStep | None:
+        if not _is_image_metadata(self.metadata):
+            return None
         words = [0] * kernel.OWN_WORDS
         words[kernel.HEIGHT], words[kernel.WIDTH] = (
             int(self.metadata["height"].max()),
@@ -255,7 +263,8 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         return state, allocation
 
     def native_step(self, previous_state: State) -> NativeStep | None:
-        if type(self).get_crop_generator is not RandomResizedCropRGBImageDecoder.get_crop_generator:
+        own = type(self).get_crop_generator is RandomResizedCropRGBImageDecoder.get_crop_generator
+        if not own or not _is_image_metadata(self.metadata):
             return None
         log_narrow, log_wide = self._log_ratio()
         floats = {
@@ -286,7 +295,8 @@ class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         return get_center_crop
 
     def native_step(self, previous_state: State) -> NativeStep | None:
-        if type(self).get_crop_generator is not CenterCropRGBImageDecoder.get_crop_generator:
+        own = type(self).get_crop_generator is CenterCropRGBImageDecoder.get_crop_generator
+        if not own or not _is_image_metadata(self.metadata):
             return None
         words = self._crop_words(kernel.CENTER_CROP, {kernel.SMALLEST: float(self.ratio)})
         return NativeStep(kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))

@@ -6,12 +6,13 @@ from numba import njit
 
 from .crop import center_crop, random_crop
 from .jpeg import decode_region, decode_whole
-from .memory import KERNEL_OPTIONS, copy_bytes, load_f64, load_u8, load_u16, load_u32, load_u64
+from .memory import KERNEL_OPTIONS, copy_bytes, load_f64, load_u8, load_u16, load_u32, load_u64, scratch
 from .resize import resize_crop
 from .rng import uniform
 from .step import (
     METADATA,
     METADATA_BYTES,
+    NO_MEMORY,
     OCCURRENCES,
     OK,
     OUT_OF_FILE,
@@ -39,10 +40,14 @@ __all__ = [
     "RAW_MODE",
     "decode_cropped_images",
     "decode_whole_images",
+    "private_copy",
 ]
 
 JPEG_MODE = 0
 RAW_MODE = 1
+
+# Scratch area of a thread: 0 is the resize's, 1 the decoded picture's.
+COPY_AREA = 2
 
 RANDOM_CROP = 0
 CENTER_CROP = 1
@@ -98,6 +103,19 @@ def _crop_for(step, height, width, sample, occurrence):
 
 
 @njit(**KERNEL_OPTIONS)
+def private_copy(thread, data, size):
+    """Address of a copy of stored bytes in the thread's scratch memory, 0 where there is no room.
+
+    The library reads a JPEG's header twice, once for its size and once to decode. A mapped file may
+    change in between; the copy cannot, so what was checked is what is decoded.
+    """
+    copy = scratch(thread, COPY_AREA, size)
+    if copy != 0:
+        copy_bytes(copy, data, size)
+    return copy
+
+
+@njit(**KERNEL_OPTIONS)
 def _decode_cropped(step, position, thread):
     sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
     occurrence = int(load_u32(word(step, OCCURRENCES) + 4 * position))
@@ -114,6 +132,9 @@ def _decode_cropped(step, position, thread):
         flip = 1
     stride = 3 * width
     if mode == JPEG_MODE:
+        data = private_copy(thread, data, size)
+        if data == 0:
+            return NO_MEMORY
         status, data, stride, region_top, region_left, height, width = decode_region(
             thread, data, size, height, width, top, left, crop_height, crop_width
         )
@@ -162,6 +183,9 @@ def _decode_whole(step, position, thread):
         return OUT_OF_FILE
     target = word(step, TARGET) + position * word(step, TARGET_BYTES)
     if mode == JPEG_MODE:
+        data = private_copy(thread, data, size)
+        if data == 0:
+            return NO_MEMORY
         return decode_whole(thread, data, size, height, width, target, 3 * width)
     copy_bytes(target, data, size)
     return OK

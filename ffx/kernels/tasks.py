@@ -67,6 +67,8 @@ WANTED = -2
 def _run(stage, first, stop, thread):
     """Take samples through a stage's steps; True for whoever finishes the stage."""
     steps = load_i64(stage + 8 * STEPS)
+    # Read before this thread says that it is done: from then on the stage may serve another batch.
+    total = load_i64(stage + 8 * TOTAL)
     for position in range(first, stop):
         for index in range(steps):
             row = stage + 8 * (FIRST_STEP + 2 * index)
@@ -76,7 +78,7 @@ def _run(stage, first, stop, thread):
                 compare_and_swap(stage + 8 * ERROR, 0, ((index + 1) << 48) | outcome)
                 break
     count = stop - first
-    return atomic_add(stage + 8 * DONE, count) + count == load_i64(stage + 8 * TOTAL)
+    return atomic_add(stage + 8 * DONE, count) + count == total
 
 
 @njit(**KERNEL_OPTIONS)

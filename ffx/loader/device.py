@@ -34,6 +34,12 @@ class HostLink:
     def wait_until_free(self, slot: Slot) -> None:
         """Called before a slot's host memory is filled again."""
 
+    def take_over(self) -> None:
+        """Called after buffers were allocated, before they are written to."""
+
+    def finish(self) -> None:
+        """Called before slots are given back."""
+
 
 class CudaLink:
     """For pipelines with steps on a GPU.
@@ -81,6 +87,17 @@ class CudaLink:
         if slot.ready is not None:
             slot.ready.synchronize()
             slot.ready = None
+        if slot.consumed is not None and slot.gives_host_memory:
+            # The consumer may copy page-locked results to the GPU itself, and not wait for it.
+            slot.consumed.synchronize()
+
+    def take_over(self) -> None:
+        """New device memory may have been somebody's until now: its stream goes first."""
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+
+    def finish(self) -> None:
+        """Wait for everything that was submitted to the copy stream."""
+        self._stream.synchronize()
 
 
 def link_to(device: torch.device | None) -> HostLink | CudaLink:

@@ -21,6 +21,8 @@ from ..kernels.memory import THREAD_WORDS, release_thread
 
 __all__ = ["Engine", "Stage"]
 
+_CLOSED = "the loader's iterator was closed while a batch was being made"
+
 
 class Stage:
     """A row of native steps over the samples of one batch, in memory where workers find it.
@@ -92,8 +94,7 @@ class Engine:
         """
         futures: list[Future] = [Future() for _ in functions]
         with self._changed:
-            if self._closed:
-                raise LoaderError("the loader's iterator was closed while a batch was being made")
+            self._check()
             self._calls.extend(zip(futures, functions, strict=True))
             self._announce_calls()
             self._changed.notify_all()
@@ -103,21 +104,27 @@ class Engine:
         """Wait for a submitted stage.
 
         Raises:
-            LoaderError: when a worker died of something unexpected, which is the cause.
+            LoaderError: when the engine was closed, or a worker died of something unexpected, which is the cause.
         """
         stage.completed.wait()
-        if self.error is not None:
-            raise LoaderError(f"a worker thread of the loader failed: {self.error!r}") from self.error
+        # Whoever closes the engine ends all waiting, whether or not a stage is complete.
+        self._check()
 
     def close(self) -> None:
         """End all threads, whatever is still to do."""
         with self._changed:
             self._closed = True
             tasks.set_flag(self._control.ctypes.data, tasks.STOP, 1)
-            self._release_waiters(LoaderError("the loader's iterator was closed while a batch was being made"))
+            self._release_waiters(LoaderError(_CLOSED))
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise LoaderError(f"a worker thread of the loader failed: {self.error!r}") from self.error
+        if self._closed:
+            raise LoaderError(_CLOSED)
 
     def _addresses(self) -> tuple[int, int, int]:
         return self._control.ctypes.data, self._ring.ctypes.data, len(self._ring)

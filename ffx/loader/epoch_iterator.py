@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import LoaderError
-from ..kernels.step import STORAGE_WORDS
-from .device import link_to
 from .engine import Engine
-from .production import Batch, Production, Source
-from .slots import Slot, layout_of
+from .production import Batch, Production
+from .slots import Slot, SlotPool, layout_of
+from .tail import Source
 
 if TYPE_CHECKING:
     from .loader import Loader
@@ -37,54 +37,42 @@ class EpochIterator:
     """
 
     def __init__(self, loader: Loader, order: Sequence[int] | np.ndarray) -> None:
-        self._production: Production | None = None
-        self._unreleased: list[Slot] = []
-        self.closed = False
         self.loader = loader
-        epoch = loader.next_epoch - 1
-        sample_ids = _checked(order, len(loader.reader.metadata))
-        batches = _cut(sample_ids, loader.batch_size)
-        occurrences = loader.occurrences(sample_ids)
-        schedule = loader.plan.schedule(loader.seed, epoch)
-        self._link = link_to(schedule.device)
-        self._layout = layout_of(schedule, loader.batch_size, self._link.pinned)
+        self._unreleased: list[Slot] = []
+        schedule = loader.plan.schedule(loader.seed, loader.next_epoch - 1)
+        self._link = loader.link(schedule.device)
+        batches, occurrences = self._cut_order(order)
         count = loader.batches_ahead + 2
-        self._slots = loader.slot_pool.take(self._layout, count)
-        while len(self._slots) < count:
-            self._slots.append(Slot(schedule, loader.batch_size, self._link.pinned))
-        self._context = loader.schedule_epoch(batches, in_flight=count)
+        layout = layout_of(schedule, loader.batch_size, self._link.pinned)
+        slots = loader.slot_pool.take(layout, count)
+        while len(slots) < count:
+            slots.append(Slot(schedule, loader.batch_size, self._link.pinned))
+        self._link.take_over()
+        context = loader.memory_manager.schedule_epoch(batches, in_flight=count)
         try:
-            self._context.__enter__()
+            context.__enter__()
         except MemoryError as error:
             raise LoaderError(f"{loader.fname}: {QUASIRANDOM_ERROR_MSG}") from error
+        source = Source(
+            loader.fname, loader.reader.metadata, loader.field_name_to_f_ix, context, context.storage_words()
+        )
         # The front and, for each native step of the tail, one more round of tasks, for every slot.
         capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))
-        source = Source(
-            loader.fname,
-            loader.reader.metadata,
-            loader.field_name_to_f_ix,
-            self._context,
-            self._storage_address(),
-        )
-        self._production = Production(
-            loader.plan,
-            schedule,
-            source,
-            batches,
-            None if occurrences is None else _cut(occurrences, loader.batch_size),
-            self._slots,
-            Engine(loader.num_workers, capacity),
-            self._link,
-        )
+        engine = Engine(loader.num_workers, capacity)
+        self._production = Production(loader.plan, schedule, source, batches, occurrences, slots, engine, self._link)
+        # Not `__del__`: at the interpreter's exit that comes after threads have been stopped in mid-step.
+        self._shut = weakref.finalize(self, _shut, self._production, self._unreleased, loader.slot_pool, layout, slots)
 
-    def _storage_address(self) -> int:
-        """Address of the storage's words; 0 for a storage that only FFCV's `memory_read` can read."""
-        words = getattr(self._context, "storage_words", None)
-        if words is None:
-            return 0
-        self._storage_words = np.ascontiguousarray(words(), dtype=np.int64)
-        assert len(self._storage_words) == STORAGE_WORDS
-        return self._storage_words.ctypes.data
+    def _cut_order(self, order: Sequence[int] | np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+        size = self.loader.batch_size
+        sample_ids = _checked(order, len(self.loader.reader.metadata))
+        occurrences = self.loader.occurrences(sample_ids)
+        return _cut(sample_ids, size), None if occurrences is None else _cut(occurrences, size)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the epoch has ended here."""
+        return not self._shut.alive
 
     def __iter__(self) -> EpochIterator:
         return self
@@ -116,18 +104,8 @@ class EpochIterator:
         return batch.results
 
     def close(self) -> None:
-        """End the epoch here. Safe to call twice, and from `__del__`."""
-        if self.closed:
-            return
-        self.closed = True
-        if self._production is not None:
-            self._production.close()
-            for slot in self._unreleased:
-                self._link.release(slot)
-            self._context.__exit__(None, None, None)
-            self.loader.slot_pool.give_back(self._layout, self._slots)
-        self._slots = []
-        self._unreleased = []
+        """End the epoch here. Safe to call twice; also done when the iterator is forgotten."""
+        self._shut()
 
     def __enter__(self) -> EpochIterator:
         return self
@@ -135,9 +113,12 @@ class EpochIterator:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not getattr(self, "closed", True):
-            self.close()
+
+def _shut(production: Production, unreleased: list[Slot], pool: SlotPool, layout: tuple, slots: list[Slot]) -> None:
+    """End an epoch; knows nothing of its iterator, so that this can be forgotten."""
+    production.close()
+    unreleased.clear()
+    pool.give_back(layout, slots)
 
 
 def _checked(order: Sequence[int] | np.ndarray, samples: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import secrets
 import warnings
@@ -16,7 +15,7 @@ import torch
 from ..errors import FfxWarning, LoaderError, PipelineError
 from ..fields.base import Field
 from ..kernels.cores import usable_cores
-from ..memory_managers import MemoryContext, MemoryManager, OSCacheManager, ProcessCacheManager
+from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
 from ..pipeline.graph import Graph
 from ..pipeline.operation import Operation
 from ..pipeline.pipeline_spec import PipelineSpec
@@ -24,6 +23,7 @@ from ..pipeline.plan import Plan
 from ..reader import Reader
 from ..traversal_order import QuasiRandom, Random, Sequential
 from ..traversal_order.base import GlobalOrder, TraversalOrder, rank_and_world
+from .device import CudaLink, HostLink, link_to
 from .epoch_iterator import EpochIterator
 from .slots import SlotPool
 from .specs import complete_specs
@@ -132,6 +132,7 @@ class Loader:
         # Mistakes in a pipeline show here, not in a thread at the first epoch.
         self.plan.schedule(self.seed, 0)
         self.slot_pool = SlotPool()
+        self._links: dict[torch.device | None, HostLink | CudaLink] = {}
         self._has_duplicates = indices is not None and len(np.unique(self.indices)) < len(self.indices)
         self._order_length: int | None = None
         self._warn_of_dropped_samples(order)
@@ -202,12 +203,11 @@ class Loader:
             self.plan.recompile()
         return EpochIterator(self, order)
 
-    def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int) -> MemoryContext:
-        """The storage's context for an epoch whose batches are known, several of them under way at once."""
-        schedule = self.memory_manager.schedule_epoch
-        if "in_flight" in inspect.signature(schedule).parameters:
-            return schedule(batches, in_flight=in_flight)
-        return schedule(batches)
+    def link(self, device: torch.device | None) -> HostLink | CudaLink:
+        """The way to a device, the same one each epoch: memory that torch keeps for its stream is used again."""
+        if device not in self._links:
+            self._links[device] = link_to(device)
+        return self._links[device]
 
     def occurrences(self, order: np.ndarray) -> np.ndarray | None:
         """How often each sample of this epoch's order came before in it: `uint32`, `None` if none comes twice.
@@ -215,7 +215,11 @@ class Loader:
         Counted over all ranks together where the order is known for all, so that it is the same for any
         number of them.
         """
-        if not self._has_duplicates:
+        if isinstance(self.traversal_order, (GlobalOrder, QuasiRandom)):
+            if not self._has_duplicates:
+                return None
+        elif len(np.unique(order)) == len(order):
+            # An order of somebody else's may repeat what stands once in `indices`.
             return None
         if self.distributed and isinstance(self.traversal_order, GlobalOrder):
             rank, world = rank_and_world()

@@ -54,6 +54,7 @@ class Slot:
         sample_ids: `uint64[batch]`, the samples' indices in the file.
         occurrences: `uint32[batch]`, how often each came before in this epoch.
         front: the stage of the schedule's native front.
+        gives_host_memory: some result that the consumer gets lies in the slot's host memory.
         ready: event after which host buffers are no longer read by copies (GPU only).
         consumed: event after which the consumer no longer reads device buffers (GPU only).
     """
@@ -63,6 +64,11 @@ class Slot:
         self.pinned = pinned
         self.sample_ids = np.zeros(batch_size, dtype=np.uint64)
         self.occurrences = np.zeros(batch_size, dtype=np.uint32)
+        self.gives_host_memory = any(
+            step.declaration.state.device.type == "cpu"
+            for step in schedule.steps
+            if not {step.node, *step.aliases}.isdisjoint(schedule.outputs)
+        )
         self.ready = None
         self.consumed = None
         self.front: Stage | None = None
@@ -87,7 +93,7 @@ class Slot:
             queries = [memory] if isinstance(memory, AllocationQuery) else list(memory)
         if step.kind is Kind.NATIVE:
             # A kernel writes to one target and takes scratch memory from its thread.
-            queries = [] if step.native.in_place else queries[:1]
+            queries = queries[:1]
             single = True
         self._queries[step.node] = queries
         self._is_tuple[step.node] = not single
@@ -106,9 +112,9 @@ class Slot:
         """A step's shared memory, or `None`; an operation that stands twice has one."""
         return select(self._shared.get(id(step.node.operation)), count)
 
-    def target(self, step: Step, parent: np.ndarray | None) -> np.ndarray:
+    def target(self, step: Step) -> np.ndarray:
         """The whole buffer that a native step writes to."""
-        return parent if step.native.in_place else self._memory[step.node][0]
+        return self._memory[step.node][0]
 
     def bind(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
         """Prepare the slot for an epoch: where its kernels read and write, the epoch's random keys.
@@ -143,7 +149,7 @@ class Slot:
             self._stages[step.node] = Stage([address])
             if step in schedule.front:
                 source = targets.get(step.node.parent)
-                target = self.target(step, source)
+                target = self.target(step)
                 self.connect(step, source, target)
                 targets.update(dict.fromkeys((step.node, *step.aliases), target))
                 rows.append(address)
@@ -166,23 +172,18 @@ class Slot:
         """What the front has made, by node."""
         return {node: target[:count] for node, target in self._targets.items()}
 
-    def _host_buffers(self) -> list[tuple[list, int]]:
-        """Every buffer in host memory, as the list that holds it and its place there."""
-        return [
-            (buffers, place)
-            for buffers in self._memory.values()
-            for place in range(len(buffers))
-            if isinstance(buffers[place], np.ndarray) or buffers[place].device.type == "cpu"
-        ]
+    def _buffers(self) -> list[tuple[list, int]]:
+        """Every buffer, as the list that holds it and its place there."""
+        return [(buffers, place) for buffers in self._memory.values() for place in range(len(buffers))]
 
     def _count_references(self) -> list[float]:
         # By place, not by iterating over the buffers: an iterator's own reference would be counted too.
-        return [_references(buffers[place]) for buffers, place in self._host_buffers()]
+        return [_references(buffers[place]) for buffers, place in self._buffers()]
 
     def reclaim(self) -> bool:
         """Replace every buffer that somebody else still refers to; `bind` is due again if any was."""
         replaced = False
-        counts = zip(self._host_buffers(), self._count_references(), self._at_rest, strict=True)
+        counts = zip(self._buffers(), self._count_references(), self._at_rest, strict=True)
         for (buffers, place), count, at_rest in counts:
             if count > at_rest:
                 node = next(node for node, own in self._memory.items() if own is buffers)
@@ -197,7 +198,8 @@ _storage_references = getattr(torch._C, "_storage_Use_Count", None)
 def _references(buffer: np.ndarray | torch.Tensor) -> float:
     """How many refer to a buffer's memory: an array's views refer to the array, a tensor's to its storage."""
     if isinstance(buffer, np.ndarray):
-        return sys.getrefcount(buffer)
+        # Views refer to the array that owns the memory, not to the view of it that a buffer may be.
+        return sys.getrefcount(buffer.base if isinstance(buffer.base, np.ndarray) else buffer)
     if _storage_references is None:
         return math.inf
     return _storage_references(buffer.untyped_storage()._cdata)

@@ -30,6 +30,9 @@ class MemoryContext(AbstractContextManager):
         """`int64[STORAGE_WORDS]` for native kernels (`ffx.kernels.step`), valid while the context is open."""
         raise NotImplementedError(f"{type(self).__name__} tells no addresses")
 
+    def close(self) -> None:
+        """Stop reading and give up; whoever waits in `start_batch` gets a `LoaderError`. Safe to call twice."""
+
     def __enter__(self) -> MemoryContext:
         return self
 
@@ -88,7 +91,7 @@ class MemoryManager(ABC):
         table = self.reader.alloc_table
         columns = {"sample_id": table["sample_id"], "page": table["ptr"] >> np.uint64(self.page_shift)}
         result: dict[int, set[int]] = {}
-        for one, other in zip(columns[key].tolist(), columns[value].tolist()):
+        for one, other in zip(columns[key].tolist(), columns[value].tolist(), strict=True):
             result.setdefault(one, set()).add(other)
         return result
 
@@ -105,5 +108,5 @@ class MemoryManager(ABC):
     def state_type(self):
         """numba's type of a context's `state`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what is held; the manager can be used again."""

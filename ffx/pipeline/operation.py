@@ -23,7 +23,6 @@ class NativeStep:
         kernel: the compiled `int64 kernel(step, first, stop, thread)` as
             described in `ffx.kernels.step`.
         words: the kernel's own integers, placed from `step.OWN` on.
-        in_place: the kernel changes its input and needs no target.
         keep: whatever must stay alive while addresses in `words` are in use.
         accepts_flip: the kernel can mirror its result: `(probability word, key word)` are the
             indices into `words` that the planner fills in when a flip is fused; else `None`.
@@ -32,7 +31,6 @@ class NativeStep:
 
     kernel: Any
     words: tuple[int, ...] = ()
-    in_place: bool = False
     keep: tuple = field(default=(), compare=False)
     accepts_flip: tuple[int, int] | None = None
     flip_probability: float | None = None

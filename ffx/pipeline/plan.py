@@ -26,7 +26,7 @@ from .compiler import Compiler
 from .graph import Declaration, Graph, Node
 from .operation import NativeStep, Operation
 
-__all__ = ["Kind", "Plan", "Schedule", "Step", "is_per_sample", "seed_generators"]
+__all__ = ["Called", "Kind", "Plan", "Schedule", "Step", "is_per_sample", "seed_generators"]
 
 
 class Kind(enum.Enum):
@@ -94,13 +94,11 @@ class Plan:
 
     Args:
         graph: the operations.
-        native: whether native kernels may be used; they need a storage that tells addresses.
     """
 
-    def __init__(self, graph: Graph, native: bool = True) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.native = native
-        self._functions: dict[Node, Callable] = {}
+        self._functions: dict[Node, Called] = {}
         self._initialisers: dict[Node, Callable] = {}
 
     def recompile(self) -> None:
@@ -138,7 +136,7 @@ class Plan:
     def _kind(self, declaration: Declaration) -> Kind:
         if not declaration.state.jit_mode:
             return Kind.TORCH
-        if self.native and Compiler.is_enabled and declaration.native is not None:
+        if Compiler.is_enabled and declaration.native is not None:
             return Kind.NATIVE
         return Kind.COMPILED
 
@@ -153,13 +151,13 @@ class Plan:
         native = declarations[children[0]].native
         return children[0] if native is not None and native.flip_probability is not None else None
 
-    def function(self, step: Step) -> Callable:
+    def function(self, step: Step) -> Called:
         """The function of a step that is not native, compiled at the first call."""
         if step.node not in self._functions:
             code = step.node.operation.generate_code()
             compiled = Compiler.compile(code) if step.kind is Kind.COMPILED else code
             # Attributes of the generated function say how to call it; a dispatcher keeps none.
-            self._functions[step.node] = _Called(
+            self._functions[step.node] = Called(
                 compiled,
                 with_indices=bool(getattr(code, "with_indices", False)),
                 with_random=bool(getattr(code, "with_random", False)),
@@ -177,7 +175,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Called:
+class Called:
     """A generated function and the arguments that it wants."""
 
     code: Callable
