@@ -4,6 +4,5 @@ import runpy
 from pathlib import Path
 
 if __name__ == "__main__":
-    runpy.run_path(
-        str(Path(__file__).resolve().parent / "examples" / "imagenet" / "train_imagenet.py"), run_name="__main__"
-    )
+    PROGRAM = Path(__file__).resolve().parent / "examples" / "imagenet" / "train_imagenet.py"
+    runpy.run_path(str(PROGRAM), run_name="__main__")

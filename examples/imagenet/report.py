@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(HERE.parent.parent)])]
+ROOT = HERE.parent.parent
+sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(ROOT)])]
 
 from trainer.recipes import PUBLISHED, Published, published_by_uuid  # noqa: E402
 
@@ -41,7 +44,8 @@ class Row:
         minutes: training time with its validations.
         architecture: such as ResNet-18.
         setup: what it ran on.
-        link: path or address that the name leads to, or empty.
+        link: file that says what was run.
+        run: the run's folder, or empty.
         planned_epochs: what the run was to do.
         reported_by: empty for a run that was measured here.
     """
@@ -53,7 +57,8 @@ class Row:
     minutes: float
     architecture: str
     setup: str
-    link: str = ""
+    link: Path
+    run: str = ""
     planned_epochs: int = 0
     reported_by: str = ""
 
@@ -83,12 +88,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write_report(rows: Sequence[Row], out: Path, all_published: bool = False) -> None:
     """Print the table and write the four files into `out`."""
-    table = markdown_table(with_published(rows, all_published))
+    shown = with_published(rows, all_published)
+    table = markdown_table(shown, out)
     print(table)
     (out / "report.md").write_text(table, encoding="utf-8")
     text = json.dumps([_as_json(row) for row in rows], indent=1)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    pictures = draw_scatter(with_published(rows, all_published), out)
+    pictures = draw_scatter(shown, out)
     for path in (out / "report.md", out / "report.json", *pictures):
         print(path)
 
@@ -136,9 +142,15 @@ def read_run(folder: Path) -> Row:
         minutes=float(last[0]["relative_time"]) / 60,
         architecture=_architecture(params["model.arch"]),
         setup=params.get("setup", ""),
-        link=str(folder),
+        link=_config_file(params.get("config", "")) or folder / "params.json",
+        run=str(folder),
         planned_epochs=0 if params.get("training.eval_only") else int(params["training.epochs"]),
     )
+
+
+def _config_file(name: str) -> Path | None:
+    """The file of a configuration that the repository ships."""
+    return next((path for path in ROOT.glob("rn*_configs/*.yaml") if path.stem == name), None)
 
 
 def _architecture(arch: str) -> str:
@@ -159,7 +171,7 @@ def _from_published(published: Published) -> Row:
         minutes=published.minutes,
         architecture={"rn50": "ResNet-50", "rn18": "ResNet-18"}[published.arch],
         setup=published.setup,
-        link=f"{published.arch}_configs/{published.uuid}.yaml",
+        link=ROOT / f"{published.arch}_configs" / f"{published.uuid}.yaml",
         reported_by=REPORTED_BY,
     )
 
@@ -179,9 +191,9 @@ def with_published(rows: Sequence[Row], all_published: bool) -> list[Row]:
 # Writing
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """The table as Markdown, its columns aligned for reading as text."""
-    cells = [COLUMNS, *(_cells(row) for row in rows)]
+def markdown_table(rows: Sequence[Row], out: Path) -> str:
+    """The table as Markdown for a file in `out`, its columns aligned for reading as text."""
+    cells = [COLUMNS, *(_cells(row, out) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
     lines = [" | ".join(map(_padded, line, widths, _NUMERIC)) for line in cells]
     rules = [
@@ -200,8 +212,8 @@ def _rule(width: int, right: bool) -> str:
     return f"{line}:" if right else f":{line}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    name = f"[{row.config}]({row.link})" if row.link else row.config
+def _cells(row: Row, out: Path) -> tuple[str, ...]:
+    name = f"[{row.config}]({os.path.relpath(row.link, out)})"
     setup = f"{row.setup}, {row.reported_by}" if row.reported_by else row.setup
     epochs = str(row.epochs) if row.reported_by or row.finished else f"{row.epochs} of {row.planned_epochs}"
     return (name, f"{row.top_1:.3f}", f"{row.top_5:.3f}", epochs, f"{row.minutes:.1f}", row.architecture, setup)
@@ -214,11 +226,13 @@ def _as_json(row: Row) -> dict[str, Any]:
         names = ("top_1", "top_5", "epochs", "minutes")
         reported = {name: getattr(published, name) for name in names} | {"setup": published.setup, "by": "FFCV"}
     content = {name: value for name, value in asdict(row).items() if name not in ("link", "reported_by")}
-    return {**content, "run": row.link, "reported": reported}
+    return {**content, "reported": reported}
 
 
-# One colour an architecture, told apart by colour-blind readers too (Okabe and Ito).
+# One colour an architecture, told apart by colour-blind readers too (Okabe and Ito); one shape a set-up.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_SHAPES = ("o", "s", "^", "D", "v", "P")
+_LEAST_SPAN = 2.0  # per cent: a difference of a tenth should not fill the picture
 
 
 def draw_scatter(rows: Sequence[Row], out: Path) -> list[Path]:
@@ -227,44 +241,68 @@ def draw_scatter(rows: Sequence[Row], out: Path) -> list[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    series: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        series.setdefault((row.architecture, row.reported_by), []).append(row)
-    colours = dict(zip(dict.fromkeys(row.architecture for row in rows), _COLOURS * len(rows), strict=False))
-    for (architecture, reported_by), members in series.items():
-        _draw_series(axes, members, architecture, reported_by, colours[architecture])
-    axes.set_xlabel("Time (minutes)")
-    axes.set_ylabel("Top-1 accuracy (%)")
-    axes.set_title("Accuracy and training time", loc="left", fontweight="bold")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(0.12)
-    axes.legend(frameon=False, loc="lower right")
+    for members, colour, shape in _series(rows):
+        _draw_series(axes, members, colour, shape)
+    _dress_axes(axes, rows)
     paths = [out / "accuracy_time.png", out / "accuracy_time.svg"]
     for path in paths:
         figure.savefig(path, dpi=160)
     return paths
 
 
-def _draw_series(axes: Any, rows: Sequence[Row], architecture: str, reported_by: str, colour: str) -> None:
-    rows = sorted(rows, key=lambda row: row.minutes)
-    minutes, accuracy = [row.minutes for row in rows], [100 * row.top_1 for row in rows]
+def _series(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str, str]]:
+    """Rows that belong together with their colour and shape."""
+    colours = dict(zip(dict.fromkeys(row.architecture for row in rows), cycle(_COLOURS), strict=False))
+    shapes = dict(zip(dict.fromkeys(row.setup for row in rows), cycle(_SHAPES), strict=False))
+    series: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        series.setdefault((row.architecture, row.setup, row.reported_by), []).append(row)
+    for (architecture, setup, _), members in sorted(series.items()):
+        yield sorted(members, key=lambda row: row.minutes), colours[architecture], shapes[setup]
+
+
+def _draw_series(axes: Any, rows: Sequence[Row], colour: str, shape: str) -> None:
+    """One series, each point with its number of epochs: measured ones filled, reported ones open and joined."""
+    reported_by = rows[0].reported_by
     axes.plot(
-        minutes,
-        accuracy,
-        marker="o",
+        [row.minutes for row in rows],
+        [100 * row.top_1 for row in rows],
+        marker=shape,
         markersize=7,
         linestyle=":" if reported_by else "none",
         color=colour,
-        markerfacecolor="none" if reported_by else colour,
-        label=f"{architecture} ({reported_by})" if reported_by else architecture,
+        markerfacecolor="white" if reported_by else colour,
+        label=f"{rows[0].architecture}, {rows[0].setup}" + (f" ({reported_by})" if reported_by else ""),
     )
-    for row, x, y in zip(rows, minutes, accuracy, strict=True):
-        text = f"{row.epochs} epoch{'s' if row.epochs != 1 else ''}"
-        axes.annotate(text, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8, color=colour)
+    place = {"xytext": (6, -10), "ha": "left"} if reported_by else {"xytext": (-8, -4), "ha": "right"}
+    for row in rows:
+        point = (row.minutes, 100 * row.top_1)
+        axes.annotate(str(row.epochs), point, textcoords="offset points", fontsize=8, color=colour, **place)
+
+
+def _dress_axes(axes: Any, rows: Sequence[Row]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    minutes, accuracy = [row.minutes for row in rows], [100 * row.top_1 for row in rows]
+    axes.margins(0.1)
+    if min(minutes) > 0 and max(minutes) > 4 * min(minutes):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if max(accuracy) - min(accuracy) < _LEAST_SPAN:
+        middle = (max(accuracy) + min(accuracy)) / 2
+        axes.set_ylim(middle - _LEAST_SPAN, middle + _LEAST_SPAN)
+    axes.set_xlabel("Time (minutes)")
+    axes.set_ylabel("Top-1 accuracy (%)")
+    axes.set_title("Accuracy and training time", loc="left", fontweight="bold", pad=12)
+    axes.set_title("numbers: epochs", loc="right", fontsize=9, color="#555555", pad=12)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=9)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import DecodeError, FfxError, OperationError
 from ..kernels import step as words
@@ -98,7 +99,7 @@ class Tail:
             return self._run_native(step, making)
         if step.kind is Kind.COMPILED and self._is_sliceable(step):
             return self._run_slices(step, making)
-        arguments = self._arguments(step, making, slice(0, making.count), making.value_for(step))
+        arguments = self._arguments(step, making, slice(0, making.count), self._value_to_change(step, making))
         return self._call(step, making.sample_ids, arguments)
 
     @staticmethod
@@ -109,6 +110,13 @@ class Tail:
         if step.kind is Kind.COMPILED:
             seed_generators(seed_from(step.random_key, sample_ids))
         return self._plan.function(step)(*arguments)
+
+    def _value_to_change(self, step: Step, making: _Making) -> Any:
+        """What a function gets, which may change it: a copy where somebody else wants it as it is."""
+        value = making.value_for(step)
+        if step.node.parent not in self._schedule.shared:
+            return value
+        return value.clone() if isinstance(value, torch.Tensor) else np.array(value)
 
     def _run_native(self, step: Step, making: _Making) -> np.ndarray:
         source = making.value_for(step)
@@ -131,7 +139,7 @@ class Tail:
 
     def _run_slices(self, step: Step, making: _Making) -> np.ndarray:
         """Call a function that treats each sample by itself on parts of the batch, on all workers."""
-        value = making.value_for(step)
+        value = self._value_to_change(step, making)
         self._plan.function(step)  # Compiled here, once, and not by every worker.
         bounds = [
             slice(first, min(first + SLICE_SAMPLES, making.count)) for first in range(0, making.count, SLICE_SAMPLES)

@@ -165,6 +165,10 @@ class Graph:
             declarations[node] = self._declare(node, previous)
         return declarations
 
+    def declare_again(self, declaration: Declaration) -> None:
+        """Let an operation declare what it declared already, because its code is about to be generated."""
+        self._declare(declaration.node, declaration.previous)
+
     def _declare(self, node: Node, previous: State) -> Declaration:
         operation = node.operation
         index = self.fieldname_to_fix[node.field_name]

@@ -13,7 +13,9 @@ tail    foreign compiled operations           on the whole batch (by slices if `
 from __future__ import annotations
 
 import enum
+import functools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -65,6 +67,13 @@ class Schedule:
     tail: tuple[Step, ...]
     outputs: tuple[Node, ...]
 
+    @functools.cached_property
+    def shared(self) -> frozenset[Node]:
+        """Nodes whose result several want: other steps, or a step and the consumer."""
+        wanted = Counter(step.node.parent for step in self.steps if step.node.parent is not None)
+        wanted.update(set(self.outputs))
+        return frozenset(node for node, count in wanted.items() if count > 1)
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """All steps, in order."""
@@ -98,8 +107,8 @@ class Plan:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._functions: dict[Node, Called] = {}
-        self._initialisers: dict[Node, Callable] = {}
+        self._functions: dict[tuple[Node, bool], Called] = {}
+        self._initialisers: dict[tuple[Node, bool], Callable | None] = {}
 
     def recompile(self) -> None:
         """Forget what was compiled: operations have changed."""
@@ -153,25 +162,29 @@ class Plan:
 
     def function(self, step: Step) -> Called:
         """The function of a step that is not native, compiled at the first call."""
-        if step.node not in self._functions:
+        key = (step.node, Compiler.is_enabled)
+        if key not in self._functions:
+            # One instance may stand in several places, and remembers only what it declared last.
+            self.graph.declare_again(step.declaration)
             code = step.node.operation.generate_code()
             compiled = Compiler.compile(code) if step.kind is Kind.COMPILED else code
             # Attributes of the generated function say how to call it; a dispatcher keeps none.
-            self._functions[step.node] = Called(
+            self._functions[key] = Called(
                 compiled,
                 with_indices=bool(getattr(code, "with_indices", False)),
                 with_random=bool(getattr(code, "with_random", False)),
             )
-        return self._functions[step.node]
+        return self._functions[key]
 
     def initialiser(self, step: Step) -> Callable | None:
         """The function that initialises a step's shared memory, if it has one."""
-        if step.node not in self._initialisers:
+        key = (step.node, Compiler.is_enabled)
+        if key not in self._initialisers:
             code = step.node.operation.generate_code_for_shared_state()
             if code is not None and step.kind is Kind.COMPILED:
                 code = Compiler.compile(code)
-            self._initialisers[step.node] = code
-        return self._initialisers[step.node]
+            self._initialisers[key] = code
+        return self._initialisers[key]
 
 
 @dataclass(frozen=True)

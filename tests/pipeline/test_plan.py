@@ -176,7 +176,6 @@ class TestFunctions:
         plan, step = self.plan(Noted())
         assert not isinstance(plan.function(step).code, Dispatcher)
 
-    @pytest.mark.xfail(strict=True, reason="functions are kept by place alone")
     def test_follow_the_switch_from_one_epoch_to_the_next(self):
         plan, step = self.plan(Noted())
         assert isinstance(plan.function(step).code, Dispatcher)

@@ -110,3 +110,26 @@ def test_make_config_refuses_half_a_question(capsys):
         with pytest.raises(SystemExit) as caught:
             make_config.main(arguments)
         assert caught.value.code == 2
+
+
+def fast_or_slow(name):
+    row = {row.uuid: row for row in PUBLISHED}.get(Path(name).stem)
+    fast = row is not None and row.epochs == 16
+    return pytest.param(name, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [fast_or_slow(name) for name in sorted(shipped_configs())])
+def test_shipped_configuration_trains(name, tiny):
+    from trainer.loop import Trainer
+
+    small = {"dist.world_size": 1, "training.distributed": 0, "training.max_steps": 1, "training.batch_size": 4}
+    sides = dict.fromkeys(("resolution.min_res", "resolution.max_res", "validation.resolution"), 32)
+    shipped = {**read(name).as_params(), **small, **sides, "validation.batch_size": 9}
+    for option in ("data.train_dataset", "data.val_dataset", "logging.folder"):
+        del shipped[option]
+    with Trainer(tiny(**shipped)) as trainer:
+        result = trainer.train_epoch(0)
+        scores = trainer.validate()
+    assert result.steps == 1
+    assert 1 < result.loss < 5
+    assert scores.top_5 == 1

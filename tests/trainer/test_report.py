@@ -1,10 +1,13 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 import report
 from PIL import Image
 from trainer.recipes import PUBLISHED
 
+ROOT = Path(__file__).resolve().parents[2]
 RN18_16 = "08508b1c-ae7f-4022-9090-06a520f998c8"
 
 
@@ -30,7 +33,7 @@ def cells(line):
 
 
 def test_report_has_the_columns_of_the_source_and_a_line_for_each_run(tmp_path, capsys):
-    run = make_run(tmp_path / "runs" / "one")
+    make_run(tmp_path / "runs" / "one")
     make_run(tmp_path / "runs" / "two", config="wide", arch="wide_resnet50_2", top_1=0.7512)
     assert report.main([str(tmp_path / "runs")]) == 0
     printed = capsys.readouterr().out
@@ -39,7 +42,7 @@ def test_report_has_the_columns_of_the_source_and_a_line_for_each_run(tmp_path, 
     header, rule, *lines = table.splitlines()
     assert cells(header) == ["Link to Config", "top_1", "top_5", "# Epochs", "Time (mins)", "Architecture", "Setup"]
     assert [cell[-1] == ":" for cell in cells(rule)] == [False, True, True, True, True, False, False]
-    assert cells(lines[0]) == [f"[tiny]({run})", "0.500", "0.900", "2", "3.0", "ResNet-18", "1 x NVIDIA A100"]
+    assert cells(lines[0]) == ["[tiny](one/params.json)", "0.500", "0.900", "2", "3.0", "ResNet-18", "1 x NVIDIA A100"]
     assert cells(lines[1])[1:6] == ["0.751", "0.900", "2", "3.0", "Wide ResNet-50-2"]
     assert len({len(line) for line in table.splitlines()}) == 1
 
@@ -56,6 +59,7 @@ def test_report_json_lists_the_runs(tmp_path):
         "minutes": 30.0,
         "architecture": "ResNet-18",
         "setup": "1 x NVIDIA A100",
+        "run": str(tmp_path / "one"),
     }
     assert {name: row[name] for name in expected} == expected
     assert row["reported"] == {
@@ -75,6 +79,8 @@ def test_published_result_stands_below_the_measured_one(tmp_path, capsys):
     report.main([str(tmp_path)])
     lines = [cells(line) for line in capsys.readouterr().out.splitlines()[2:6]]
     assert [RN18_16 in line[0] for line in lines] == [True, True, True, False]
+    target = re.search(r"\((.*)\)", lines[2][0])[1]
+    assert (tmp_path / target).resolve() == ROOT / "rn18_configs" / f"{RN18_16}.yaml"
     assert lines[2][1:] == ["0.655", "0.868", "16", "34.8", "ResNet-18", "1 x A100, reported by FFCV"]
 
 
