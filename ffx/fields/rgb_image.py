@@ -15,6 +15,7 @@ from ..errors import FieldError
 from ..format import IMAGE_METADATA, IMAGE_MODES
 from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
+from ..libffcv import imdecode
 from ..pipeline.operation import Operation
 from .base import Field, Malloc, no_arguments
 from .image_decoders import (
@@ -111,6 +112,13 @@ def as_pixels(value: Any) -> np.ndarray:
     )
 
 
+def _loader_decodes(data: Any, height: int, width: int) -> bool:
+    """Whether the loader's decoder takes a JPEG: it is stricter than most, and training is too late to find out."""
+    source = np.frombuffer(data, np.uint8)
+    target = np.empty((height, width, 3), np.uint8)
+    return imdecode(source, target, height, width, height, width, 0, 0, 1, 1, False, False) == 0
+
+
 class RGBImageField(Field):
     """RGB images of any size.
 
@@ -195,6 +203,8 @@ class RGBImageField(Field):
             height, width = as_it_is.height, as_it_is.width
         mode = self._mode(3 * height * width, malloc, value if pixels is None else pixels)
         if mode == "jpg":
+            if pixels is None and not _loader_decodes(value, height, width):
+                pixels = as_pixels(value)
             data = encode_jpeg(pixels, self.jpeg_quality) if pixels is not None else np.frombuffer(value, np.uint8)
         else:
             data = (as_pixels(value) if pixels is None else pixels).reshape(-1)
