@@ -43,7 +43,8 @@ WRITE_SMALLER = "./write_dataset.sh 350 0.10 90"
 
 # Appended, because the configurations are for ImageNet on A100s.
 SMALL = (
-    "--training.distributed=0 --dist.world_size=1 --training.epochs=1 --training.batch_size=8 --validation.batch_size=8 "
+    "--training.distributed=0 --dist.world_size=1 --training.epochs=1 "
+    "--training.batch_size=8 --validation.batch_size=8 "
     "--resolution.min_res=32 --resolution.max_res=32 --validation.resolution=32 --training.checkpoint_every=0"
 )
 
@@ -86,6 +87,7 @@ def test_document_from_pictures_to_a_trained_model(shell, picture_folder, tmp_pa
     assert (run / "final_weights.pt").exists()
 
 
+@pytest.mark.slow
 def test_parameters_for_less_memory(shell, picture_folder, tmp_path):
     exports = (f"export IMAGENET_DIR={picture_folder}", f"export WRITE_DIR={tmp_path}")
     done = shell(*exports, WRITE_SMALLER)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -261,8 +262,6 @@ class Trainer:
             if step == 0:
                 self._synchronize()
                 second_step = time.perf_counter()
-            if step + 1 == planned:
-                break
         _close(batches)
         self._synchronize()
         end = time.perf_counter()
@@ -302,7 +301,7 @@ class Trainer:
         """The batches behind a progress bar in images, with images a second and the time left."""
         training, world = self.config.training, self.ranks.world
         title = f"epoch {epoch + 1}/{training.epochs} {resolution} px"
-        yield from self._with_bar(batches, steps * training.batch_size * world, title)
+        yield from self._with_bar(islice(batches, steps), steps * training.batch_size * world, title)
 
     def _with_bar(self, batches: Iterator[Batch], images: int, title: str) -> Iterator[Batch]:
         self._bar = _Bar(
