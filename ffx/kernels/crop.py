@@ -30,6 +30,8 @@ def random_crop(height, width, smallest, largest, log_narrow, log_wide, key, sam
     Returns:
         `(top, left, height, width)` of the crop, int64.
     """
+    # Metadata have unsigned sides: with an int64, numba would make a float64 of them.
+    height, width = np.int64(height), np.int64(width)
     area = np.float64(height) * np.float64(width)
     for attempt in range(_ATTEMPTS):
         draw = 4 * attempt
@@ -42,7 +44,7 @@ def random_crop(height, width, smallest, largest, log_narrow, log_wide, key, sam
             left = np.int64(uniform(key, sample, occurrence, draw + 3) * (width - crop_width + 1))
             return top, left, crop_height, crop_width
     narrow, wide = math.exp(log_narrow), math.exp(log_wide)
-    crop_height, crop_width = np.int64(height), np.int64(width)
+    crop_height, crop_width = height, width
     if width < narrow * height:
         crop_height = min(crop_height, np.int64(np.rint(width / narrow)))
     elif width > wide * height:
@@ -58,5 +60,6 @@ def center_crop(height, width, ratio):
     Returns:
         `(top, left, height, width)`, int64.
     """
+    height, width = np.int64(height), np.int64(width)
     side = max(np.int64(ratio * min(height, width)), np.int64(1))
-    return np.int64((height - side) // 2), np.int64((width - side) // 2), side, side
+    return (height - side) // 2, (width - side) // 2, side, side

@@ -9,11 +9,13 @@ import numpy as np
 from ..errors import PipelineError
 from ..pipeline.operation import Operation
 from ..pipeline.state import State
+from ._dtypes import holds_half
 
 __all__ = [
     "check_probability",
     "expect_array",
     "expect_image",
+    "expect_numbers",
     "expect_tensor",
     "expect_uint8",
     "fill_values",
@@ -54,6 +56,15 @@ def expect_image(operation: Operation, state: State, channels: int | None = None
     return int(shape[0]), int(shape[1]), int(shape[2])
 
 
+def expect_numbers(operation: Operation, state: State, instead: str = "before NormalizeImage") -> None:
+    """Raise where int16 flows that is the bits of float16: calculating with it would give anything."""
+    if holds_half(state.dtype):
+        raise PipelineError(
+            f"{_name(operation)} calculates, but the float16 of NormalizeImage flows through arrays as its bits "
+            f"(numba has no float16): put {_name(operation)} {instead}"
+        )
+
+
 def expect_uint8(operation: Operation, state: State) -> None:
     """Raise unless the values are uint8."""
     if str(state.dtype) not in ("uint8", "torch.uint8"):
@@ -71,11 +82,13 @@ def check_probability(operation: Operation, name: str, value: float) -> float:
 
 
 def fill_values(operation: Operation, fill: Sequence[float] | np.ndarray, channels: int, dtype: np.dtype) -> np.ndarray:
-    """One value a channel, of the image's dtype."""
+    """One value a channel, of the image's dtype (of float16 the bits, where those flow)."""
     given = np.asarray(fill)
     if given.ndim > 1 or given.size not in (1, channels):
         raise PipelineError(f"{_name(operation)}: expected fill to have {channels} values, found {fill!r}")
     values = np.ascontiguousarray(np.broadcast_to(given.reshape(-1), (channels,)))
+    if holds_half(dtype):
+        return values.astype(np.float16).view(np.int16)
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         if values.min() < limits.min or values.max() > limits.max:

@@ -12,6 +12,7 @@ from ..errors import PipelineError
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.operation import Operation
 from ..pipeline.state import State
+from ._checks import expect_numbers
 from ._dtypes import numpy_dtype, torch_dtype
 
 __all__ = ["Convert"]
@@ -38,6 +39,7 @@ class Convert(Operation):
         self._on_arrays = previous_state.jit_mode
         if not self._on_arrays:
             return replace(previous_state, dtype=torch_dtype(self.target_dtype)), None
+        expect_numbers(self, previous_state, "after ToTensor()")
         dtype = numpy_dtype(self.target_dtype)
         if dtype == np.float16:
             raise PipelineError("Convert cannot make float16 arrays (numba has none): put it after ToTensor()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,14 +14,14 @@ from ..kernels.mixup import blend, weights
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.operation import Operation
 from ..pipeline.state import State
-from ._checks import expect_array, expect_tensor
+from ._checks import expect_array, expect_numbers, expect_tensor
 
 __all__ = ["ImageMixup", "LabelMixup", "MixupToOneHot"]
 
 
 def _check_alpha(operation: Operation, alpha: float) -> float:
-    if not alpha > 0:
-        raise PipelineError(f"{type(operation).__name__}: expected an alpha above 0, found {alpha!r}")
+    if not 0 < alpha < math.inf:
+        raise PipelineError(f"{type(operation).__name__}: expected a finite alpha above 0, found {alpha!r}")
     return float(alpha)
 
 
@@ -36,7 +37,7 @@ class ImageMixup(Operation):
         same_lambda: one weight for the whole batch, not one an image.
 
     Raises:
-        PipelineError: for tensors, or an alpha that is not above 0.
+        PipelineError: for tensors, for the bits of float16, or an alpha that is not above 0.
     """
 
     def __init__(self, alpha: float, same_lambda: bool) -> None:
@@ -46,6 +47,7 @@ class ImageMixup(Operation):
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         expect_array(self, previous_state)
+        expect_numbers(self, previous_state)
         return previous_state, AllocationQuery(previous_state.shape, previous_state.dtype)
 
     def generate_code(self) -> Callable:

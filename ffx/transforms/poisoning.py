@@ -12,7 +12,7 @@ from ..kernels.relabel import blend_mask, contains
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.operation import Operation
 from ..pipeline.state import State
-from ._checks import expect_array, expect_image, sample_ids
+from ._checks import expect_array, expect_image, expect_numbers, sample_ids
 
 __all__ = ["Poison"]
 
@@ -48,6 +48,7 @@ class Poison(Operation):
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         expect_array(self, previous_state)
+        expect_numbers(self, previous_state)
         shape = expect_image(self, previous_state)
         if self.mask.shape != shape or self.alpha.shape not in ((), shape[:2], (*shape[:2], 1), shape):
             raise PipelineError(

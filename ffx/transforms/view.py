@@ -38,6 +38,8 @@ class View(Operation):
         self._on_arrays = previous_state.jit_mode
         if self._on_arrays:
             dtype = numpy_dtype(self.target_dtype)
+            if dtype == np.float16:
+                raise PipelineError("View cannot make float16 arrays (numba has none): put it after ToTensor()")
             before, after = previous_state.dtype.itemsize, dtype.itemsize
         else:
             dtype = torch_dtype(self.target_dtype)

@@ -28,7 +28,7 @@ def test_flip_follows_the_first_number_of_the_samples_stream():
     ids = np.array([5, 2**40, 0, 17, 5, 99], dtype=np.uint64)
     streams = make_streams(ids)
     streams[4, 2] = 1  # the second time that sample 5 comes
-    expected = [uniform(*(int(word) for word in stream), 0) < 0.5 for stream in streams]
+    expected = [uniform(*stream, 0) < 0.5 for stream in streams]
     images = random_images(6, height=3, width=4)
     np.testing.assert_array_equal(was_flipped(images, native(RandomHorizontalFlip(), images, ids, streams)), expected)
 

@@ -92,8 +92,9 @@ def test_one_hot_leaves_its_input_alone():
 
 def test_what_cannot_be_mixed_is_refused():
     for operation in (ImageMixup, LabelMixup):
-        with pytest.raises(PipelineError, match="alpha above 0"):
-            operation(0.0, True)
+        for alpha in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(PipelineError, match="alpha above 0"):
+                operation(alpha, True)
     with pytest.raises(PipelineError, match="one label a sample"):
         LabelMixup(0.2, True).declare_state_and_memory(array_state(np.zeros((2, 3))))
     with pytest.raises(PipelineError, match="LabelMixup"):
