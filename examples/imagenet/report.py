@@ -295,7 +295,7 @@ def _dress_axes(axes: Any, rows: Sequence[Row]) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
     if max(accuracy) - min(accuracy) < _LEAST_SPAN:
         middle = (max(accuracy) + min(accuracy)) / 2
-        axes.set_ylim(middle - _LEAST_SPAN, middle + _LEAST_SPAN)
+        axes.set_ylim(middle - _LEAST_SPAN, min(middle + _LEAST_SPAN, 100.0))
     axes.set_xlabel("Time (minutes)")
     axes.set_ylabel("Top-1 accuracy (%)")
     axes.set_title("Accuracy and training time", loc="left", fontweight="bold", pad=12)
