@@ -137,12 +137,17 @@ def test_every_sample_of_every_stage_comes_exactly_once(run_threads, threads, ch
 def test_a_ring_much_smaller_than_the_work_goes_round(run_threads):
     ring, stages = Ring(20), [VisitedStage(10) for _ in range(2)]
     completed = run_threads(ring, 3)
-    for turn in range(200):
-        ring.publish(stages[turn % 2], 10)
+    # Batches of differing sizes: whoever is late with one must not take the next one's size for its own.
+    totals = [1 + turn * 7 % 10 for turn in range(400)]
+    for turn, total in enumerate(totals):
+        ring.publish(stages[turn % 2], total)
         # As in the loader: a stage is published again only when it is complete.
         wait_for(lambda turn=turn: len(completed) >= turn)
-    wait_for(lambda: len(completed) == 200)
-    assert all((stage.visits == 100).all() for stage in stages)
+    wait_for(lambda: len(completed) >= 400)
+    assert len(completed) == 400
+    for number, stage in enumerate(stages):
+        expected = [sum(total > position for total in totals[number::2]) for position in range(10)]
+        assert stage.visits[0].tolist() == expected
 
 
 def test_steps_of_a_sample_run_in_order():
