@@ -22,7 +22,7 @@ import sys
 import tempfile
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -301,6 +301,21 @@ def _raise_reported(kind: str, message: str, packed: bytes | None, text: str, in
     raise WriterError(f"a worker process failed: {message}") from cause
 
 
+@contextlib.contextmanager
+def _opencv_without_threads() -> Iterator[None]:
+    """No thread of OpenCV's while processes are forked; afterwards as many as before.
+
+    A forked process inherits OpenCV's pool without its threads, and waits for them for ever as soon as
+    it uses or changes that pool.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 class _Pool:
     """The worker processes, as a context that leaves none of them behind."""
 
@@ -314,28 +329,32 @@ class _Pool:
         self.shared = self.context.RawArray("q", [-1] * (2 * self.count))
         forked = self.context.get_start_method() == "fork"
         try:
-            for number in range(self.count):
-                ours, theirs = self.context.Pipe()
-                self.connections.append(ours)
-                # A forked worker inherits the parent's ends of all pipes so far.
-                others = list(self.connections) if forked else []
-                direct_child = self.context.get_start_method() != "forkserver"
-                arguments = (theirs, others, self.job, self.shared, number, direct_child)
-                process = self.context.Process(target=_worker_main, args=arguments, daemon=True)
-                self.processes.append(process)
-                try:
-                    process.start()
-                except (pickle.PicklingError, AttributeError, TypeError) as error:
-                    raise WriterError(
-                        f"the data set and the fields must be picklable for worker processes that are not forked: "
-                        f"{error}; or write with num_workers=1"
-                    ) from error
-                finally:
-                    theirs.close()
+            with _opencv_without_threads() if forked else contextlib.nullcontext():
+                for number in range(self.count):
+                    self._start(number, forked)
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
         return self
+
+    def _start(self, number: int, forked: bool) -> None:
+        ours, theirs = self.context.Pipe()
+        self.connections.append(ours)
+        # A forked worker inherits the parent's ends of all pipes so far.
+        others = list(self.connections) if forked else []
+        direct_child = self.context.get_start_method() != "forkserver"
+        arguments = (theirs, others, self.job, self.shared, number, direct_child)
+        process = self.context.Process(target=_worker_main, args=arguments, daemon=True)
+        self.processes.append(process)
+        try:
+            process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise WriterError(
+                f"the data set and the fields must be picklable for worker processes that are not forked: "
+                f"{error}; or write with num_workers=1"
+            ) from error
+        finally:
+            theirs.close()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         started = [process for process in self.processes if process.pid is not None]
