@@ -12,7 +12,7 @@ from ..errors import WriterError
 
 __all__ = ["IndexedSource", "Source", "WebDatasetSource"]
 
-Note = Callable[[int], None]
+Note = Callable[[int], object]
 
 
 class Source:

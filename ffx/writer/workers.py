@@ -52,7 +52,7 @@ _TASKS_READY = 2
 _SECONDS_TO_LEAVE = 5.0
 
 Accept = Callable[[Part], np.ndarray]
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True)
