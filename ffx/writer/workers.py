@@ -255,16 +255,17 @@ def _report(error: BaseException) -> tuple[str, bytes | None, str, int | None]:
 
 
 def _worker_main(
-    connection: Connection, others: Sequence[Connection], job: Job, shared: Any, number: int, direct_child: bool
+    connection: Connection, others: Sequence[Connection], job: Job, shared: Any, number: int, method: str
 ) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if direct_child:
+    if method != "forkserver":
         _die_with_parent()
     for other in others:
         other.close()
-    # This process's own: one core each is the division of labour.
-    cv2.setNumThreads(1)
+    # This process's own: one core each is the division of labour. A forked one has the parent's setting.
+    if method != "fork":
+        cv2.setNumThreads(1)
     torch.set_num_threads(1)
     try:
         _Worker(connection, job, _Place(shared, number)).run()
@@ -301,13 +302,28 @@ def _raise_reported(kind: str, message: str, packed: bytes | None, text: str, in
     raise WriterError(f"a worker process failed: {message}") from cause
 
 
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 @contextlib.contextmanager
 def _opencv_without_threads() -> Iterator[None]:
     """No thread of OpenCV's while processes are forked; afterwards as many as before.
 
     A forked process inherits OpenCV's pool without its threads, and waits for them for ever as soon as
-    it uses or changes that pool.
+    it changes that pool. So nothing is changed either where this process was forked itself.
     """
+    if _forked:
+        yield
+        return
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -342,8 +358,7 @@ class _Pool:
         self.connections.append(ours)
         # A forked worker inherits the parent's ends of all pipes so far.
         others = list(self.connections) if forked else []
-        direct_child = self.context.get_start_method() != "forkserver"
-        arguments = (theirs, others, self.job, self.shared, number, direct_child)
+        arguments = (theirs, others, self.job, self.shared, number, self.context.get_start_method())
         process = self.context.Process(target=_worker_main, args=arguments, daemon=True)
         self.processes.append(process)
         try:
