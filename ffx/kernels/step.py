@@ -87,7 +87,7 @@ NO_DECODER = 7
 STATUS_TEXT = {
     OUT_OF_FILE: "its data would lie outside the file",
     BAD_JPEG: "its JPEG data are damaged",
-    SIZE_MISMATCH: "its JPEG header's size differs from the metadata",
+    SIZE_MISMATCH: "its stored size differs from what the metadata say",
     NO_MEMORY: "there was no memory for its decoded image",
     OUT_OF_TARGET: "its data are larger than the buffer for them",
     UNKNOWN_MODE: "its image mode is neither JPEG nor raw",
