@@ -27,24 +27,30 @@ __all__ = ["Digits", "main", "write_digits"]
 
 SIDE = 64
 VALIDATION_SHARE = 5  # one digit in five
-TRAINING = {
-    "model.arch": "resnet18",
-    "resolution.min_res": 32,
-    "resolution.max_res": 64,
-    "resolution.start_ramp": 4,
-    "resolution.end_ramp": 9,
-    "lr.lr": 0.05,
-    "lr.lr_peak_epoch": 3,
-    "data.num_workers": 1,
-    "training.batch_size": 64,
-    "training.epochs": 12,
-    "training.weight_decay": 5e-4,
-    "training.label_smoothing": 0.1,
-    "training.flip": 0,
-    "validation.lr_tta": 0,
-    "validation.batch_size": 128,
-    "validation.resolution": 64,
-}
+# What differs from the trainer's defaults, as a configuration file says it.
+CONFIGURATION = """\
+model:
+  arch: resnet18
+resolution:
+  min_res: 32
+  max_res: 64
+  start_ramp: 4
+  end_ramp: 9
+data:
+  num_workers: 1
+lr:
+  lr: 0.05
+  lr_peak_epoch: 3
+training:
+  epochs: 12
+  batch_size: 64
+  weight_decay: 0.0005
+  flip: 0
+validation:
+  lr_tta: 0
+  batch_size: 128
+  resolution: 64
+"""
 
 
 class Digits:
@@ -117,10 +123,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(folder: Path, training: Path, validation: Path, more_options: list[str]) -> None:
-    """Train with the options of this demonstration; `more_options` win."""
-    options = [f"--{name}={value}" for name, value in TRAINING.items()]
+    """Train with the configuration of this demonstration; `more_options` win."""
+    configuration = training.with_name("digits.yaml")
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
     places = [f"--data.train_dataset={training}", f"--data.val_dataset={validation}", f"--logging.folder={folder}"]
-    run_program("train_imagenet.py", *options, *places, *more_options)
+    run_program("train_imagenet.py", f"--config-file={configuration}", *places, *more_options)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python examples/imagenet/report.py runs
 
 `RUNS` are run folders, or folders that hold run folders. The columns are those of FFCV's table; below a run of one of
-its configurations stands what FFCV reports for it. Writes `report.md`, `report.json`, `accuracy_time.png` and
-`accuracy_time.svg`.
+its configurations stands what FFCV reports for it. Writes `report.md`, `report.json`, the scatter plot
+`accuracy_time.png` and `.svg`, and each run's way there, `accuracy_epochs.png` and `.svg`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Row:
         run: the run's folder, or empty.
         planned_epochs: what the run was to do.
         reported_by: empty for a run that was measured here.
+        history: top-1 after each epoch that was evaluated, as (epochs done, share).
     """
 
     config: str
@@ -61,6 +62,7 @@ class Row:
     run: str = ""
     planned_epochs: int = 0
     reported_by: str = ""
+    history: tuple[tuple[int, float], ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -94,7 +96,7 @@ def write_report(rows: Sequence[Row], out: Path, all_published: bool = False) ->
     (out / "report.md").write_text(table, encoding="utf-8")
     text = json.dumps([_as_json(row) for row in rows], indent=1)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    pictures = draw_scatter(shown, out)
+    pictures = draw_scatter(shown, out) + draw_epochs(rows, out)
     for path in (out / "report.md", out / "report.json", *pictures):
         print(path)
 
@@ -144,6 +146,7 @@ def read_run(folder: Path) -> Row:
         setup=params.get("setup", ""),
         link=_config_file(params.get("config", "")) or folder / "params.json",
         run=str(folder),
+        history=tuple((int(entry["epoch"]) + 1, float(entry["top_1"])) for entry in entries if "epoch" in entry),
         planned_epochs=0 if params.get("training.eval_only") else int(params["training.epochs"]),
     )
 
@@ -225,7 +228,7 @@ def _as_json(row: Row) -> dict[str, Any]:
     if published is not None:
         names = ("top_1", "top_5", "epochs", "minutes")
         reported = {name: getattr(published, name) for name in names} | {"setup": published.setup, "by": "FFCV"}
-    content = {name: value for name, value in asdict(row).items() if name not in ("link", "reported_by")}
+    content = {name: value for name, value in asdict(row).items() if name not in ("link", "reported_by", "history")}
     return {**content, "reported": reported}
 
 
@@ -235,22 +238,47 @@ _SHAPES = ("o", "s", "^", "D", "v", "P")
 _LEAST_SPAN = 2.0  # per cent: a difference of a tenth should not fill the picture
 
 
-def draw_scatter(rows: Sequence[Row], out: Path) -> list[Path]:
-    """Draw accuracy over time as `accuracy_time.png` and `.svg` in `out`; returns their paths."""
+def _new_figure() -> tuple[Any, Any]:
     # Late and without pyplot: the table needs no matplotlib, and nothing process-wide is touched.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for members, colour, shape in _series(rows):
-        _draw_series(axes, members, colour, shape)
-    _dress_axes(axes, rows)
-    paths = [out / "accuracy_time.png", out / "accuracy_time.svg"]
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, out: Path, name: str) -> list[Path]:
+    paths = [out / f"{name}.png", out / f"{name}.svg"]
     for path in paths:
         figure.savefig(path, dpi=160)
     return paths
+
+
+def draw_scatter(rows: Sequence[Row], out: Path) -> list[Path]:
+    """Draw accuracy over time as `accuracy_time.png` and `.svg` in `out`; returns their paths."""
+    figure, axes = _new_figure()
+    for members, colour, shape in _series(rows):
+        _draw_series(axes, members, colour, shape)
+    _choose_scales(axes, [row.minutes for row in rows], [100 * row.top_1 for row in rows])
+    _dress_axes(axes, "Accuracy and training time", "numbers: epochs", "Time (minutes)")
+    return _save(figure, out, "accuracy_time")
+
+
+def draw_epochs(rows: Sequence[Row], out: Path) -> list[Path]:
+    """Draw each run's accuracy over its epochs as `accuracy_epochs.png` and `.svg`; nothing when no run has two."""
+    runs = [row for row in rows if len(row.history) > 1]
+    if not runs:
+        return []
+    figure, axes = _new_figure()
+    for row, colour, shape in zip(runs, cycle(_COLOURS), cycle(_SHAPES), strict=False):
+        epochs, shares = zip(*row.history, strict=True)
+        label = f"{row.architecture}, {row.config[:24]}: {row.top_1:.1%} after {row.minutes:.1f} minutes"
+        axes.plot(epochs, [100 * share for share in shares], marker=shape, markersize=4, color=colour, label=label)
+    axes.margins(0.05)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _dress_axes(axes, "Accuracy by epoch", "", "Epochs")
+    return _save(figure, out, "accuracy_epochs")
 
 
 def _series(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str, str]]:
@@ -283,10 +311,9 @@ def _draw_series(axes: Any, rows: Sequence[Row], colour: str, shape: str) -> Non
         axes.annotate(str(row.epochs), point, textcoords="offset points", fontsize=8, color=colour, **place)
 
 
-def _dress_axes(axes: Any, rows: Sequence[Row]) -> None:
+def _choose_scales(axes: Any, minutes: Sequence[float], accuracy: Sequence[float]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    minutes, accuracy = [row.minutes for row in rows], [100 * row.top_1 for row in rows]
     axes.margins(0.1)
     if min(minutes) > 0 and max(minutes) > 4 * min(minutes):
         axes.set_xscale("log")
@@ -295,11 +322,14 @@ def _dress_axes(axes: Any, rows: Sequence[Row]) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
     if max(accuracy) - min(accuracy) < _LEAST_SPAN:
         middle = (max(accuracy) + min(accuracy)) / 2
-        axes.set_ylim(middle - _LEAST_SPAN, min(middle + _LEAST_SPAN, 100.0))
-    axes.set_xlabel("Time (minutes)")
+        axes.set_ylim(middle - _LEAST_SPAN, middle + _LEAST_SPAN)
+
+
+def _dress_axes(axes: Any, title: str, remark: str, x_label: str) -> None:
+    axes.set_xlabel(x_label)
     axes.set_ylabel("Top-1 accuracy (%)")
-    axes.set_title("Accuracy and training time", loc="left", fontweight="bold", pad=12)
-    axes.set_title("numbers: epochs", loc="right", fontsize=9, color="#555555", pad=12)
+    axes.set_title(title, loc="left", fontweight="bold", pad=12)
+    axes.set_title(remark, loc="right", fontsize=9, color="#555555", pad=12)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=9)

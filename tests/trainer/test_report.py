@@ -139,3 +139,13 @@ def test_scatter_plot_is_drawn_twice(tmp_path, published):
     drawing = (tmp_path / "accuracy_time.svg").read_text()
     assert "<svg" in drawing
     assert ("reported by FFCV" in drawing) == bool(published)
+
+
+def test_way_of_each_run_is_drawn_when_it_has_several_epochs(tmp_path):
+    make_run(tmp_path / "one" / "run", done=1, epochs=1)
+    report.main([str(tmp_path / "one")])
+    assert not (tmp_path / "one" / "accuracy_epochs.png").exists()
+    make_run(tmp_path / "two" / "run", config="long", done=5, epochs=5)
+    report.main([str(tmp_path / "two")])
+    assert report.read_run(tmp_path / "two" / "run").history[-1] == (5, 0.5)
+    assert "ResNet-18, long: 50.0% after 3.0 minutes" in (tmp_path / "two" / "accuracy_epochs.svg").read_text()

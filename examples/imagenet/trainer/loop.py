@@ -243,17 +243,31 @@ class Trainer:
 
     def train_epoch(self, epoch: int) -> EpochResult:
         """Train one epoch (counted from 0), or as much of it as `training.max_steps` leaves."""
-        source = self.training_source
-        if source is None:
+        if self.training_source is None:
             raise ConfigurationError("training.eval_only=1: there is no training set open")
+        steps = len(self.training_source)
+        most = self.config.training.max_steps
+        planned = min(steps, most - self.steps) if most else steps
         seed_generators(self.config.training.seed, epoch, self.ranks.rank)
-        steps = len(source)
-        planned = min(steps, self.config.training.max_steps - self.steps) if self.config.training.max_steps else steps
-        rates = epoch_learning_rates(self.config.lr, self.config.training.epochs, epoch, steps)
+        start = time.perf_counter()
+        loss, second_step = self._train_steps(self.training_source, epoch, planned)
+        end = time.perf_counter()
+        self.steps += planned
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"epoch {epoch}: the mean loss is {loss}: try a lower --lr.lr, or --training.precision=fp32"
+            )
+        timed_images = (planned - 1) * self.config.training.batch_size * self.ranks.world
+        rate = timed_images / max(end - second_step, 1e-9)
+        return EpochResult(loss, planned, planned == steps, rate, end - start)
+
+    def _train_steps(self, source: Source, epoch: int, planned: int) -> tuple[float, float]:
+        """Make `planned` steps; the mean loss of all ranks, and the time at which the second step began."""
+        rates = epoch_learning_rates(self.config.lr, self.config.training.epochs, epoch, len(source))
         resolution = resolution_of_epoch(self.config.resolution, epoch)
-        self._wrapped.train()
         total = torch.zeros((), device=self.device)
-        start = second_step = time.perf_counter()
+        second_step = 0.0
+        self._wrapped.train()
         batches = source.epoch(epoch, resolution)
         for step, (images, labels) in enumerate(self._shown(batches, planned, epoch, resolution)):
             loss = self._step(images, labels, float(rates[step]))
@@ -263,18 +277,8 @@ class Trainer:
                 self._synchronize()
                 second_step = time.perf_counter()
         _close(batches)
-        self._synchronize()
-        end = time.perf_counter()
-        self.steps += planned
-        timed = (planned - 1) * self.config.training.batch_size * self.ranks.world
-        loss_mean = float(average_over_ranks(total / planned))
-        if not math.isfinite(loss_mean):
-            raise TrainingError(
-                f"epoch {epoch}: the mean loss is {loss_mean}: try a lower --lr.lr, or --training.precision=fp32"
-            )
-        return EpochResult(
-            loss_mean, planned, planned == steps, timed / max(end - second_step, 1e-9) if timed else 0.0, end - start
-        )
+        # Reading the value waits for the GPU.
+        return float(average_over_ranks(total / planned)), second_step
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> torch.Tensor:
         for group in self.optimizer.param_groups:
