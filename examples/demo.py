@@ -8,6 +8,7 @@ Mirrored digits are no digits, so the random flip and the flip at validation are
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -93,10 +94,18 @@ def write_digits(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_program(name: str, *arguments: str) -> None:
     """Run one of the programs in `examples/imagenet`; leaves this one when it fails."""
     program = ROOT / "examples" / "imagenet" / name
-    status = subprocess.run([sys.executable, str(program), *arguments], check=False).returncode
+    # One core is left to loading and to others: torch's threads wait for each other in busy loops, so on a machine that
+    # is shared one thread too many costs far more than it gives.
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() - 1)), **os.environ}
+    status = subprocess.run([sys.executable, str(program), *arguments], env=environment, check=False).returncode
     if status:
         raise SystemExit(status)
 
