@@ -209,7 +209,8 @@ class TrainerConfig:
             if name not in known:
                 raise ConfigurationError(f"unknown option {name}")
             sections[known[name].section][known[name].key] = value
-        return cls(**{name: kind(**sections[name]) for name, kind in SECTIONS.items()})
+        made: dict[str, Any] = {name: kind(**sections[name]) for name, kind in SECTIONS.items()}
+        return cls(**made)
 
 
 @dataclass(frozen=True)
