@@ -14,6 +14,7 @@ from .kernels import resize
 from .kernels.jpeg import close_decoder, decode_region, decode_scaled, decode_whole
 from .kernels.memory import KERNEL_OPTIONS, THREAD_WORDS, copy_bytes, free_scratch
 from .kernels.step import BAD_JPEG, OK
+from .kernels.taps import AREA
 
 __all__ = ["ctypes_resize", "imdecode", "memcpy", "read", "resize_crop"]
 
@@ -168,7 +169,7 @@ def imdecode(
 
 
 @njit(**KERNEL_OPTIONS)
-def _resize_alone(source, stride, height, width, crop, target, target_height, target_width):
+def _resize_alone(source, stride, height, width, crop, target, target_height, target_width, interpolation):
     """`kernels.resize.resize_crop` with scratch memory of its own; a status."""
     top, left, crop_height, crop_width = crop
     words = np.zeros(THREAD_WORDS, np.int64)
@@ -186,6 +187,7 @@ def _resize_alone(source, stride, height, width, crop, target, target_height, ta
         target_height,
         target_width,
         np.int64(0),
+        np.int64(interpolation),
         thread,
     )
     free_scratch(thread)
@@ -194,12 +196,19 @@ def _resize_alone(source, stride, height, width, crop, target, target_height, ta
 
 @njit(**KERNEL_OPTIONS)
 def resize_crop(
-    source: np.ndarray, start_row: int, end_row: int, start_col: int, end_col: int, destination: np.ndarray
+    source: np.ndarray,
+    start_row: int,
+    end_row: int,
+    start_col: int,
+    end_col: int,
+    destination: np.ndarray,
+    interpolation: int = AREA,
 ) -> None:
     """Resize rows `start_row … end_row - 1` and columns `start_col … end_col - 1` of an image to fill another.
 
     Both are RGB uint8 `(height, width, 3)`; rows of the source may lie apart, the destination is contiguous.
-    Weights are those of OpenCV's `INTER_AREA`.
+    Weights are those of OpenCV's `INTER_AREA`, unless `interpolation` is `ANTIALIAS` or `BILINEAR` of
+    `ffx.kernels.taps`.
 
     Raises:
         ValueError: the part reaches over the image's edge or is empty, or an array is not such an image.
@@ -219,6 +228,7 @@ def resize_crop(
         destination.ctypes.data,
         height,
         width,
+        interpolation,
     )
     if status != OK:
         raise ValueError("resize_crop: the rows and columns must lie within the source and not be empty")
@@ -255,6 +265,7 @@ def ctypes_resize(
         np.int64(dest_p),
         np.int64(tx),
         np.int64(ty),
+        AREA,
     )
     if status != OK:
         raise ValueError("ctypes_resize: the rows and columns must lie within the source and not be empty")

@@ -16,10 +16,11 @@ from ..kernels import image as kernel
 from ..kernels.crop import center_crop, random_crop
 from ..kernels.image import JPEG_MODE
 from ..kernels.memory import float_bits
+from ..kernels.taps import INTERPOLATIONS
 from ..libffcv import imdecode, memcpy, resize_crop
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.compiler import Compiler
-from ..pipeline.operation import NativeStep, Operation
+from ..pipeline.operation import NativeStep, Operation, one_of
 from ..pipeline.state import State
 
 __all__ = [
@@ -119,14 +120,23 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
 
     Args:
         output_size: `(height, width)` of the result, in pixels.
+        interpolation: `"area"` (OpenCV's `INTER_AREA`, what FFCV trains with), `"antialias"` (torchvision's
+            antialiased bilinear) or `"bilinear"` (two neighbours an axis, even where it shrinks). Evaluate
+            with the one that training used.
+
+    Raises:
+        PipelineError: for an unknown interpolation.
     """
 
     scale: Any = None
     ratio: Any = None
+    # A subclass of FFCV's time may set neither.
+    interpolation: str = "area"
 
-    def __init__(self, output_size: tuple[int, int]) -> None:
+    def __init__(self, output_size: tuple[int, int], interpolation: str = "area") -> None:
         super().__init__()
         self.output_size = output_size
+        self.interpolation = one_of(self, "interpolation", interpolation, INTERPOLATIONS)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         height, width = (int(side) for side in self.output_size)
@@ -165,6 +175,7 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
         mem_read = self.memory_read
         decode_image = Compiler.compile(imdecode)
         resize = Compiler.compile(resize_crop)
+        interpolation = INTERPOLATIONS[self.interpolation]
 
         def crop_image(record, storage_state, top, left, crop_height, crop_width, target):
             data = mem_read(record["data_ptr"], storage_state)
@@ -173,11 +184,12 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
                 pixels = np.empty((height, width, 3), np.uint8)
                 if decode_image(data, pixels, height, width, height, width, 0, 0, 1, 1, False, False) != 0:
                     raise ValueError("damaged JPEG data")
-                resize(pixels, top, top + crop_height, left, left + crop_width, target)
+                resize(pixels, top, top + crop_height, left, left + crop_width, target, interpolation)
             else:
                 if data.size != 3 * height * width:
                     raise ValueError("a stored image's size differs from its metadata")
-                resize(data.reshape((height, width, 3)), top, top + crop_height, left, left + crop_width, target)
+                pixels = data.reshape((height, width, 3))
+                resize(pixels, top, top + crop_height, left, left + crop_width, target, interpolation)
 
         return Compiler.compile(crop_image)
 
@@ -190,6 +202,7 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
         words = [0] * kernel.OWN_WORDS
         words[kernel.HEIGHT], words[kernel.WIDTH] = (int(side) for side in self.output_size)
         words[kernel.CROP] = crop
+        words[kernel.INTERPOLATION] = INTERPOLATIONS[self.interpolation]
         for index, value in floats.items():
             words[index] = float_bits(value)
         return tuple(words)
@@ -205,6 +218,7 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         output_size: `(height, width)` of the result, in pixels.
         scale: least and largest share of the image's area.
         ratio: least and largest aspect ratio (width / height) of the part.
+        interpolation: `"area"`, `"antialias"` or `"bilinear"` (`ResizedCropRGBImageDecoder`).
 
     The crop depends on seed, epoch and sample alone (`ffx.kernels.crop.random_crop`), so it is the same
     for any number of workers and ranks.
@@ -215,8 +229,9 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         output_size: tuple[int, int],
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (0.75, 4 / 3),
+        interpolation: str = "area",
     ) -> None:
-        super().__init__(output_size)
+        super().__init__(output_size, interpolation)
         self.scale = scale
         self.ratio = ratio
 
@@ -283,10 +298,11 @@ class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
     Args:
         output_size: `(height, width)` of the result, in pixels.
         ratio: side of the square as a share of the image's shorter side (ImageNet: 224/256).
+        interpolation: `"area"`, `"antialias"` or `"bilinear"` (`ResizedCropRGBImageDecoder`).
     """
 
-    def __init__(self, output_size: tuple[int, int], ratio: float) -> None:
-        super().__init__(output_size)
+    def __init__(self, output_size: tuple[int, int], ratio: float, interpolation: str = "area") -> None:
+        super().__init__(output_size, interpolation)
         self.scale = None
         self.ratio = ratio
 

@@ -15,6 +15,7 @@ __all__ = [
     "FLIP_KEY",
     "FLIP_PROBABILITY",
     "HEIGHT",
+    "INTERPOLATION",
     "LARGEST",
     "LOG_NARROW",
     "LOG_WIDE",
@@ -36,7 +37,8 @@ LOG_NARROW = 6
 LOG_WIDE = 7
 FLIP_PROBABILITY = 8  # the same, of a flip that is done in passing
 FLIP_KEY = 9
-OWN_WORDS = 10
+INTERPOLATION = 10  # AREA, ANTIALIAS or BILINEAR of `ffx.kernels.taps`
+OWN_WORDS = 11
 
 
 @njit(**KERNEL_OPTIONS)
@@ -72,6 +74,7 @@ def _crop(step, position, thread):
         own(step, TARGET_HEIGHT),
         own(step, TARGET_WIDTH),
         flip,
+        own(step, INTERPOLATION),
         thread,
     )
 

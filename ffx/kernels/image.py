@@ -34,6 +34,7 @@ __all__ = [
     "CENTER_CROP",
     "FLIP_KEY",
     "FLIP_PROBABILITY",
+    "INTERPOLATION",
     "JPEG_MODE",
     "OWN_WORDS",
     "RANDOM_CROP",
@@ -62,7 +63,8 @@ LOG_NARROW = 5
 LOG_WIDE = 6
 FLIP_PROBABILITY = 7
 FLIP_KEY = 8
-OWN_WORDS = 9
+INTERPOLATION = 9  # AREA, ANTIALIAS or BILINEAR of `ffx.kernels.taps`
+OWN_WORDS = 10
 
 
 @njit(inline="always")
@@ -156,6 +158,7 @@ def _decode_cropped(step, position, thread):
         _own(step, HEIGHT),
         _own(step, WIDTH),
         flip,
+        _own(step, INTERPOLATION),
         thread,
     )
 

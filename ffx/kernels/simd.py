@@ -62,6 +62,16 @@ class Vectors:
         """Write a value."""
         self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = 1
 
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for the cache line at an address; any address is allowed."""
+        pointer = i8.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+        function = self.builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
+        # To read, to be kept in all caches, data.
+        self.builder.call(
+            function, [self.builder.inttoptr(address, pointer), *(ir.Constant(i32, number) for number in (0, 3, 1))]
+        )
+
     def fill(self, kind: ir.VectorType, value: int) -> ir.Constant:
         """A constant vector of one number."""
         return _constant(kind, [value] * kind.count)
@@ -149,12 +159,49 @@ class Vectors:
         even, odd = (self.pick(product, None, range(start, count, 2)) for start in (0, 1))
         return builder.add(even, odd)
 
+    def pack_words(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """int32[8] twice, each held to int16, lane by lane of 128 bits: left 0-3, right 0-3, left 4-7, right 4-7."""
+        if self.has_avx2:
+            return self._named("llvm.x86.avx2.packssdw", ir.VectorType(i16, 16), left, right)
+        builder, value = self.builder, self.pick(left, right, [*range(4), *range(8, 12), *range(4, 8), *range(12, 16)])
+        least, most = self.fill(value.type, -(1 << 15)), self.fill(value.type, (1 << 15) - 1)
+        value = builder.select(builder.icmp_signed(">", value, least), value, least)
+        value = builder.select(builder.icmp_signed("<", value, most), value, most)
+        return builder.trunc(value, ir.VectorType(i16, 16))
+
+    def pack_bytes(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """int16[16] twice, each held to 0 … 255, as bytes in the order left 0-15, right 0-15."""
+        if self.has_avx2:
+            packed = self._named("llvm.x86.avx2.packuswb", ir.VectorType(i8, 32), left, right)
+            lanes = self.builder.bitcast(packed, ir.VectorType(i64, 4))
+            return self.builder.bitcast(self.pick(lanes, None, [0, 2, 1, 3]), packed.type)
+        builder, value = self.builder, self.join(left, right)
+        zero, most = self.fill(value.type, 0), self.fill(value.type, 255)
+        value = builder.select(builder.icmp_signed(">", value, zero), value, zero)
+        value = builder.select(builder.icmp_signed("<", value, most), value, most)
+        return builder.trunc(value, ir.VectorType(i8, 32))
+
+    def choose_bytes(self, sixteen: ir.Value, places: ir.Value) -> ir.Value:
+        """Bytes of a vector of 16 chosen at run time by u8[32]: place `p & 15`, or 0 where `p` is 128 or more."""
+        if self.has_avx2:
+            twice = self.pick(sixteen, None, [*range(16), *range(16)])
+            return self._named("llvm.x86.avx2.pshuf.b", places.type, twice, places)
+        builder, chosen = self.builder, ir.Constant(places.type, ir.Undefined)
+        for lane in range(places.type.count):
+            place = builder.extract_element(places, ir.Constant(i32, lane))
+            index = builder.zext(builder.and_(place, ir.Constant(i8, 15)), i32)
+            byte = builder.extract_element(sixteen, index)
+            byte = builder.select(builder.icmp_signed("<", place, ir.Constant(i8, 0)), ir.Constant(i8, 0), byte)
+            chosen = builder.insert_element(chosen, byte, ir.Constant(i32, lane))
+        return chosen
+
     def saturate_to_bytes(self, value: ir.Value) -> ir.Value:
         """int32 elements, held to 0 … 255, as bytes in the same order."""
         builder, count = self.builder, value.type.count
         if self.has_avx2 and not self.has_avx512 and count == 16:
             # The packs work within 128-bit lanes: lanes of (a, b) become a0 b0 a1 b1 and so on.
-            words = self._named("llvm.x86.avx2.packusdw", ir.VectorType(i16, 16), *self.halves(value))
+            # Signed first: an int32 above 32767 must not become a negative int16 on the way.
+            words = self._named("llvm.x86.avx2.packssdw", ir.VectorType(i16, 16), *self.halves(value))
             words = builder.bitcast(words, ir.VectorType(i64, 4))
             words = builder.bitcast(self.pick(words, None, [0, 2, 1, 3]), ir.VectorType(i16, 16))
             return self._named("llvm.x86.sse2.packuswb.128", ir.VectorType(i8, 16), *self.halves(words))

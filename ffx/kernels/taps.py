@@ -28,6 +28,7 @@ __all__ = [
     "AREA_NEIGHBOURS",
     "BILINEAR",
     "CENTRED",
+    "INTERPOLATIONS",
     "TRIANGLE",
     "axis_rule",
     "axis_table",
@@ -39,6 +40,7 @@ __all__ = [
 AREA = 0
 ANTIALIAS = 1
 BILINEAR = 2
+INTERPOLATIONS = {"area": AREA, "antialias": ANTIALIAS, "bilinear": BILINEAR}
 
 # The rule of an axis.
 AREA_MEAN = 0

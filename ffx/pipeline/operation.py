@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..errors import PipelineError
 from .allocation_query import Allocation, AllocationQuery
 from .state import State
 
-__all__ = ["Operation", "NativeStep"]
+__all__ = ["NativeStep", "Operation", "one_of"]
+
+
+def one_of(owner: Any, name: str, value: Any, choices: Iterable[str]) -> str:
+    """`value` if it is one of the choices of the parameter `name`.
+
+    Raises:
+        PipelineError: it is none of them.
+    """
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise PipelineError(f"{type(owner).__name__}: expected {name} to be one of {listed}, found {value!r}")
+    return value
 
 
 @dataclass(frozen=True)

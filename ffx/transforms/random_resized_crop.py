@@ -10,9 +10,10 @@ from ..errors import PipelineError
 from ..kernels import crop_images as kernel
 from ..kernels.crop import random_crop
 from ..kernels.memory import float_bits
+from ..kernels.taps import INTERPOLATIONS
 from ..libffcv import resize_crop
 from ..pipeline.allocation_query import Allocation, AllocationQuery
-from ..pipeline.operation import NativeStep, Operation
+from ..pipeline.operation import NativeStep, Operation, one_of
 from ..pipeline.state import State
 from ._checks import expect_array, expect_image, expect_uint8
 
@@ -28,14 +29,22 @@ class RandomResizedCrop(Operation):
         scale: least and largest share of the image's area.
         ratio: least and largest aspect ratio (width / height) of the part.
         size: side of the result in pixels, or `(height, width)`.
+        interpolation: see `RandomResizedCropRGBImageDecoder`.
 
     Raises:
-        PipelineError: for tensors, anything but uint8 RGB images, or bounds that are not in order.
+        PipelineError: for tensors, anything but uint8 RGB images, bounds that are not in order, or an unknown
+            interpolation.
     """
 
     per_sample = True
 
-    def __init__(self, scale: tuple[float, float], ratio: tuple[float, float], size: int | Sequence[int]) -> None:
+    def __init__(
+        self,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        size: int | Sequence[int],
+        interpolation: str = "area",
+    ) -> None:
         super().__init__()
         if not 0 < scale[0] <= scale[1] or not 0 < ratio[0] <= ratio[1]:
             raise PipelineError(
@@ -44,6 +53,7 @@ class RandomResizedCrop(Operation):
         self.scale = scale
         self.ratio = ratio
         self.size = size
+        self.interpolation = one_of(self, "interpolation", interpolation, INTERPOLATIONS)
 
     def _output_size(self) -> tuple[int, int]:
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
@@ -61,6 +71,7 @@ class RandomResizedCrop(Operation):
     def generate_code(self) -> Callable:
         smallest, largest = (float(share) for share in self.scale)
         log_narrow, log_wide = (math.log(ratio) for ratio in self.ratio)
+        interpolation = INTERPOLATIONS[self.interpolation]
 
         def crop(images, memory, streams):
             for position in range(len(images)):
@@ -76,7 +87,7 @@ class RandomResizedCrop(Operation):
                     stream[1],
                     stream[2],
                 )
-                resize_crop(image, top, top + height, left, left + width, memory[position])
+                resize_crop(image, top, top + height, left, left + width, memory[position], interpolation)
             return memory[: len(images)]
 
         crop.is_parallel = True
@@ -89,5 +100,6 @@ class RandomResizedCrop(Operation):
         words[kernel.TARGET_HEIGHT], words[kernel.TARGET_WIDTH] = self._output_size()
         words[kernel.SMALLEST], words[kernel.LARGEST] = (float_bits(share) for share in self.scale)
         words[kernel.LOG_NARROW], words[kernel.LOG_WIDE] = (float_bits(math.log(ratio)) for ratio in self.ratio)
+        words[kernel.INTERPOLATION] = INTERPOLATIONS[self.interpolation]
         flip = (kernel.FLIP_PROBABILITY, kernel.FLIP_KEY)
         return NativeStep(kernel.crop_resized_images, tuple(words), accepts_flip=flip)

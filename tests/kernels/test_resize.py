@@ -11,18 +11,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from torchvision.transforms.v2.functional import resize as torchvision_resize
 
 from ffx.kernels.resize import MOST_TAPS, resize_crop
 from ffx.kernels.step import OK, OUT_OF_FILE
+from ffx.kernels.taps import ANTIALIAS, AREA, BILINEAR
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def resize(image, crop, size, thread, flip=0):
+def resize(image, crop, size, thread, flip=0, interpolation=AREA):
     """ffx's result, (height, width, 3); `crop` is (top, left, height, width), `size` (height, width)."""
     target = np.full((*size, 3), 77, np.uint8)
     status = resize_crop(
-        image.ctypes.data, image.strides[0], *image.shape[:2], *crop, target.ctypes.data, *size, flip, thread
+        image.ctypes.data,
+        image.strides[0],
+        *image.shape[:2],
+        *crop,
+        target.ctypes.data,
+        *size,
+        flip,
+        interpolation,
+        thread,
     )
     assert status == OK
     return target
@@ -99,6 +110,48 @@ def test_both_sides_of_the_limit_of_taps_match_opencv(generator, thread):
         assert difference(resize(image, crop, size, thread), opencv(image, crop, size)) <= 1, height
 
 
+def torch_bilinear(image, crop, size, antialias):
+    """torch's own resize in float32, rounded once."""
+    top, left, height, width = crop
+    part = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))
+    planes = part.permute(2, 0, 1)[None].to(torch.float64)
+    result = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=antialias)
+    return result[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+@pytest.mark.parametrize("interpolation", [ANTIALIAS, BILINEAR])
+def test_bilinear_resizes_match_torch(interpolation, generator, noise, thread):
+    for index in range(400):
+        crop = random_crop(generator, noise, *((300, 400) if index % 4 else (40, 40)))
+        # torch 2.14 itself is wrong where an image is one pixel wide before its rows are resized.
+        size = (int(generator.integers(1, 260)), int(generator.integers(2, 260 if index % 4 else 41)))
+        crop = (crop[0], min(crop[1], 398), crop[2], max(crop[3], 2))
+        flip = index % 2
+        expected = torch_bilinear(noise, crop, size, interpolation == ANTIALIAS)
+        found = resize(noise, crop, size, thread, flip, interpolation)
+        assert difference(found, expected[:, ::-1] if flip else expected) <= 1, (crop, size)
+
+
+def test_antialias_matches_torchvision(noise, make_picture, thread):
+    for image in (noise, make_picture(300, 400)):
+        for crop, size in (((10, 20, 280, 360), (176, 176)), ((50, 60, 90, 130), (160, 160))):
+            top, left, height, width = crop
+            part = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))
+            expected = torchvision_resize(part.permute(2, 0, 1), list(size), antialias=True)
+            found = resize(image, crop, size, thread, 0, ANTIALIAS)
+            # torchvision rounds between the axes, too.
+            assert difference(found, expected.permute(1, 2, 0).numpy()) <= 1
+
+
+@pytest.mark.parametrize("interpolation", [ANTIALIAS, BILINEAR])
+def test_strong_reductions_match_torch(interpolation, generator, thread):
+    image = generator.integers(0, 256, (1200, 1500, 3), np.uint8)
+    for size in ((1, 2), (2, 3), (17, 5), (30, 30), (40, 1499)):
+        crop = (0, 0, 1200, 1500)
+        expected = torch_bilinear(image, crop, size, interpolation == ANTIALIAS)
+        assert difference(resize(image, crop, size, thread, 0, interpolation), expected) <= 1, size
+
+
 def test_same_size_is_an_exact_copy(noise, thread):
     for crop in ((0, 0, 300, 400), (17, 33, 100, 3), (299, 399, 1, 1)):
         top, left, height, width = crop
@@ -136,7 +189,7 @@ def test_rows_may_lie_apart(generator, thread):
 )
 def test_crop_outside_the_image_is_refused(crop, thread):
     image, target = np.zeros((10, 20, 3), np.uint8), np.full((4, 4, 3), 7, np.uint8)
-    status = resize_crop(image.ctypes.data, 60, 10, 20, *crop, target.ctypes.data, 4, 4, 0, thread)
+    status = resize_crop(image.ctypes.data, 60, 10, 20, *crop, target.ctypes.data, 4, 4, 0, AREA, thread)
     assert status == OUT_OF_FILE
     assert (target == 7).all()
 
@@ -175,7 +228,7 @@ def test_nothing_beyond_source_and_target_is_touched(generator, thread):
                 flip = index % 2
                 status = resize_crop(
                     source.ctypes.data, 3 * width, height, width, 0, 0, height, width,
-                    target.ctypes.data, target_height, target_width, flip, thread,
+                    target.ctypes.data, target_height, target_width, flip, AREA, thread,
                 )  # fmt: skip
                 assert status == OK
                 assert difference(target, expected[:, ::-1] if flip else expected) <= 1
@@ -186,15 +239,26 @@ def test_nothing_beyond_source_and_target_is_touched(generator, thread):
                 assert (targets.bytes[outside] == 0xA5).all()
 
 
+@pytest.mark.slow
+def test_no_index_leaves_its_array():
+    """The tests above with numba's bounds checks, which see slips within scratch memory, too."""
+    chosen = "small_pair or large_images or strong or bilinear_resizes or limit_of_taps"
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_DISABLE_CACHING": "1"}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(Path(__file__))]
+    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout[-3000:]
+
+
 def samples_digest(thread):
     """A digest of results of many shapes, to compare processes that compile for different processors."""
     generator = np.random.default_rng(5)
     image = generator.integers(0, 256, (90, 110, 3), np.uint8)
     digest = hashlib.sha256()
-    for _ in range(150):
+    for index in range(150):
         crop = random_crop(generator, image, 90, 110)
         size = tuple(int(side) for side in generator.integers(1, 70, 2))
-        digest.update(resize(image, crop, size, thread, int(generator.integers(0, 2))).tobytes())
+        digest.update(resize(image, crop, size, thread, int(generator.integers(0, 2)), index % 3).tobytes())
     return digest.hexdigest()
 
 

@@ -31,6 +31,21 @@ def test_center_crops_match_opencv_on_numpy_slices(raw_file, dataset):
         assert np.abs(image.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("interpolation", ["antialias", "bilinear"])
+def test_interpolation_of_decoders_is_torchs(interpolation, raw_file, dataset):
+    decoder = CenterCropRGBImageDecoder((24, 120), 1.0, interpolation=interpolation)
+    images, _ = everything(load(raw_file, pipelines={"image": [decoder]}))
+    for index, image in enumerate(images):
+        picture = dataset.picture(index)
+        side = min(picture.shape[:2])
+        top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+        part = torch.from_numpy(picture[top : top + side, left : left + side].copy()).permute(2, 0, 1)[None].double()
+        expected = torch.nn.functional.interpolate(
+            part, (24, 120), mode="bilinear", antialias=interpolation == "antialias"
+        )
+        assert np.abs(image.astype(float) - expected[0].permute(1, 2, 0).numpy()).max() <= 1
+
+
 def test_labels_come_in_file_order_when_sequential(raw_file, dataset):
     (labels,) = everything(load(raw_file, pipelines={"image": None}))
     assert labels.dtype == np.int64 and labels.shape == (60, 1)
@@ -99,8 +114,10 @@ def test_fused_flip_equals_flip_after_the_decoder(mixed_file):
         np.testing.assert_array_equal(one, other[:, ::-1] if changed else other)
 
 
-def test_native_steps_equal_generated_code_in_plain_python(mixed_file):
-    pipelines = random_pipelines()
+@pytest.mark.parametrize("interpolation", ["area", "antialias"])
+def test_native_steps_equal_generated_code_in_plain_python(interpolation, mixed_file):
+    decoder = RandomResizedCropRGBImageDecoder(SIZE, interpolation=interpolation)
+    pipelines = {**random_pipelines(), "image": [decoder, RandomHorizontalFlip(), ToTensor()]}
     native = everything(load(mixed_file, pipelines=pipelines))
     Compiler.set_enabled(False)
     try:
@@ -252,6 +269,12 @@ def test_a_damaged_jpeg_is_an_error_that_names_field_and_sample(jpeg_file, tmp_p
 def test_mistakes_in_pipelines_are_named_when_the_loader_is_made(raw_file, pipelines, message):
     with pytest.raises(PipelineError, match=message):
         load(raw_file, pipelines=pipelines)
+
+
+def test_unknown_interpolation_is_refused():
+    for decoder, arguments in ((CenterCropRGBImageDecoder, (SIZE, 1.0)), (RandomResizedCropRGBImageDecoder, (SIZE,))):
+        with pytest.raises(PipelineError, match="one of 'area', 'antialias', 'bilinear', found 'lanczos'"):
+            decoder(*arguments, interpolation="lanczos")
 
 
 def test_wrong_arguments_are_refused(raw_file):

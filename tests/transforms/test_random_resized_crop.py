@@ -5,6 +5,7 @@ import math
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ffx.errors import PipelineError
 from ffx.kernels.crop import random_crop
@@ -31,6 +32,18 @@ def test_all_forms_agree():
     assert result.shape == (8, 9, 9, 3)
 
 
+@pytest.mark.parametrize("interpolation", ["antialias", "bilinear"])
+def test_interpolation_is_torchs(interpolation):
+    images = random_images(6, 30, 41)
+    operation = RandomResizedCrop((1, 1), (41 / 30, 41 / 30), (12, 50), interpolation=interpolation)
+    result = all_forms(operation, images)
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).double()
+    expected = torch.nn.functional.interpolate(
+        planes, (12, 50), mode="bilinear", antialias=interpolation == "antialias"
+    )
+    assert (torch.from_numpy(result).permute(0, 3, 1, 2).double() - expected).abs().max() <= 1
+
+
 def test_height_and_width_may_differ():
     assert native(RandomResizedCrop(SCALE, RATIO, (5, 8)), random_images(2, 20, 31)).shape == (2, 5, 8, 3)
 
@@ -43,6 +56,8 @@ def test_a_whole_image_of_the_right_size_is_copied():
 def test_what_cannot_be_cropped_is_refused():
     with pytest.raises(PipelineError, match="least, most"):
         RandomResizedCrop((0.5, 0.2), RATIO, 8)
+    with pytest.raises(PipelineError, match="'area', 'antialias', 'bilinear', found 'cubic'"):
+        RandomResizedCrop(SCALE, RATIO, 8, interpolation="cubic")
     with pytest.raises(PipelineError, match="size of at least 1"):
         RandomResizedCrop(SCALE, RATIO, 0).declare_state_and_memory(array_state(random_images(1)))
     with pytest.raises(PipelineError, match=r"\(height, width, 3\)"):
