@@ -6,12 +6,19 @@ A *stage* is a row of native steps that one batch goes through sample by sample.
 free: the counters of a `control` array say how far the ring is published and taken. A row is written
 again only after its stage is done, because a slot's stage has at most `batch` tasks and the ring has
 room for all slots.
+
+A worker that completes a stage says so by a byte to a pipe, the *bell*, and goes on: it would have to
+wait for the GIL to tell Python itself, beside a busy main thread for several milliseconds.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
+import llvmlite.binding
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from .memory import (
     KERNEL_OPTIONS,
@@ -26,6 +33,7 @@ from .memory import (
 from .step import OK
 
 __all__ = [
+    "BELL",
     "CALLS",
     "CONTROL_WORDS",
     "DONE",
@@ -38,6 +46,7 @@ __all__ = [
     "TAKEN",
     "TOTAL",
     "WANTED",
+    "is_complete",
     "publish",
     "set_flag",
     "work",
@@ -55,12 +64,31 @@ TAKEN = 0
 PUBLISHED = 8
 STOP = 16
 CALLS = 24
-CONTROL_WORDS = 32
+BELL = 32  # the file to write a byte to when a stage is complete; 0: `work` returns the stage's address instead
+CONTROL_WORDS = 40
 
 # What `work` returns when it does not return a stage's address.
 IDLE = 0
 STOPPED = -1
 WANTED = -2
+
+# A worker without work looks for some so often before it goes to sleep in Python, from which it comes back
+# through the GIL; the pauses grow from the first number of microseconds to the second.
+_LOOKS = 40
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 10, 500
+
+
+def _address(library: str | None, name: str) -> int:
+    return ctypes.cast(getattr(ctypes.CDLL(library), name), ctypes.c_void_p).value
+
+
+# By names of our own, since the C library's differ between systems; numba's cache on disk keeps only names.
+_ON_WINDOWS = sys.platform == "win32"
+llvmlite.binding.add_symbol("ffx_write", _address("ucrtbase", "_write") if _ON_WINDOWS else _address(None, "write"))
+llvmlite.binding.add_symbol("ffx_pause", _address("kernel32", "Sleep") if _ON_WINDOWS else _address(None, "usleep"))
+_write = types.ExternalFunction("ffx_write", types.int64(types.int32, types.int64, types.int64))
+_pause = types.ExternalFunction("ffx_pause", types.int32(types.uint32))
+_PAUSES_IN_MILLISECONDS = _ON_WINDOWS
 
 
 @njit(**KERNEL_OPTIONS)
@@ -91,9 +119,12 @@ def work(control, ring, capacity, thread):
         thread: address of this thread's words (`ffx.kernels.memory`).
 
     Returns:
-        The address of a stage that this thread completed, `IDLE` (nothing to take), `STOPPED`, or
-        `WANTED` (somebody waits with a Python call).
+        `IDLE` (nothing to take for a while), `STOPPED`, `WANTED` (somebody waits with a Python call), or,
+        without a bell, the address of a stage that this thread completed.
     """
+    looks = 0
+    pause = _SHORTEST_PAUSE
+    bell = load_i64(control + 8 * BELL)
     while True:
         if atomic_load(control + 8 * STOP) != 0:
             return STOPPED
@@ -101,13 +132,28 @@ def work(control, ring, capacity, thread):
             return WANTED
         task = atomic_load(control + 8 * TAKEN)
         if task >= atomic_load(control + 8 * PUBLISHED):
-            return IDLE
+            if bell == 0 or looks == _LOOKS:
+                return IDLE
+            _pause(np.uint32(max(pause // 1000, 1) if _PAUSES_IN_MILLISECONDS else pause))
+            looks += 1
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            continue
+        looks, pause = 0, _SHORTEST_PAUSE
         if not compare_and_swap(control + 8 * TAKEN, task, task + 1):
             continue
         row = ring + 24 * (task % capacity)
         stage = load_i64(row)
         if _run(stage, load_i64(row + 8), load_i64(row + 16), thread):
-            return stage
+            if bell == 0:
+                return stage
+            # Its value means nothing. A full pipe refuses it, and has rung enough.
+            _write(np.int32(bell), control, 1)
+
+
+@njit(**KERNEL_OPTIONS)
+def is_complete(stage):
+    """Whether all samples of a published stage are done, and all that was stored for them is visible."""
+    return atomic_load(stage + 8 * DONE) >= load_i64(stage + 8 * TOTAL)
 
 
 @njit(**KERNEL_OPTIONS)

@@ -1,12 +1,14 @@
 """Worker threads of the loader's own: they stay in compiled code and take work sample by sample.
 
-A worker comes back to Python only when a stage is complete, when there is nothing to take, or when a
-Python call waits for a thread. The tasks of several batches are open at once, so a slow sample holds
-up neither its batch's other samples nor the next batch.
+A worker comes back to Python only when there is nothing to take for a while, or when a Python call waits
+for a thread. Whoever waits for a stage is woken by a byte in a pipe, which no GIL holds up. The tasks of
+several batches are open at once, so a slow sample holds up neither its batch's other samples nor the
+next batch.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,12 +37,16 @@ class Stage:
         self.words = np.zeros(tasks.FIRST_STEP + 2 * len(steps), dtype=np.int64)
         self.words[tasks.STEPS] = len(steps)
         self.words[tasks.FIRST_STEP :] = [address for step in steps for address in step]
-        self.completed = threading.Event()
 
     @property
     def address(self) -> int:
         """What the ring of tasks knows it by."""
         return self.words.ctypes.data
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its samples are done."""
+        return bool(tasks.is_complete(self.address))
 
     @property
     def failure(self) -> tuple[int, int, int] | None:
@@ -49,6 +55,31 @@ class Stage:
         if error == 0:
             return None
         return (error >> 48) - 1, ((error & ((1 << 48) - 1)) >> 8) - 1, error & 0xFF
+
+
+class _Bell:
+    """A pipe: compiled code rings it by a byte, one Python thread waits for it without the GIL."""
+
+    def __init__(self) -> None:
+        self._read, self.file = os.pipe()
+        # A bell that nobody hears must not hold up a worker. (Where it cannot be set, a pipe holds thousands.)
+        if hasattr(os, "set_blocking"):
+            os.set_blocking(self.file, False)
+
+    def ring(self) -> None:
+        """Wake who waits."""
+        try:
+            os.write(self.file, b"\0")
+        except BlockingIOError:
+            pass  # it rings already
+
+    def wait(self) -> None:
+        """Wait until it has rung since the last call."""
+        os.read(self._read, 1 << 16)
+
+    def __del__(self) -> None:
+        os.close(self._read)
+        os.close(self.file)
 
 
 class Engine:
@@ -62,7 +93,8 @@ class Engine:
     def __init__(self, num_workers: int, capacity: int) -> None:
         self._control = np.zeros(tasks.CONTROL_WORDS, dtype=np.int64)
         self._ring = np.zeros((max(capacity, 1), 3), dtype=np.int64)
-        self._submitted: dict[int, Stage] = {}
+        self._bell = _Bell()
+        self._control[tasks.BELL] = self._bell.file
         self._calls: deque[tuple[Future, Callable]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -75,13 +107,10 @@ class Engine:
             thread.start()
 
     def submit(self, stage: Stage, total: int, chunk: int = 1) -> None:
-        """Publish `total` samples of a stage, `chunk` to a task; `stage.completed` tells the end."""
+        """Publish `total` samples of a stage, `chunk` to a task. The caller keeps the stage until it is complete."""
         with self._changed:
-            stage.completed.clear()
-            if self._closed or self.error is not None or total == 0:
-                stage.completed.set()
+            if self._closed or self.error is not None:
                 return
-            self._submitted[stage.address] = stage
             tasks.publish(*self._addresses(), stage.address, total, chunk)
             self._changed.notify_all()
 
@@ -101,14 +130,16 @@ class Engine:
         return [future.result() for future in futures]
 
     def wait(self, stage: Stage) -> None:
-        """Wait for a submitted stage.
+        """Wait for a submitted stage. Only one thread may wait at a time.
 
         Raises:
             LoaderError: when the engine was closed, or a worker died of something unexpected, which is the cause.
         """
-        stage.completed.wait()
         # Whoever closes the engine ends all waiting, whether or not a stage is complete.
         self._check()
+        while not stage.complete:
+            self._bell.wait()
+            self._check()
 
     def close(self) -> None:
         """End all threads, whatever is still to do."""
@@ -136,8 +167,7 @@ class Engine:
         while self._calls:
             self._calls.popleft()[0].set_exception(error)
         self._announce_calls()
-        for stage in self._submitted.values():
-            stage.completed.set()
+        self._bell.ring()
         self._changed.notify_all()
 
     def _worker(self) -> None:
@@ -149,11 +179,8 @@ class Engine:
                     return
                 if outcome == tasks.WANTED:
                     self._answer_call()
-                elif outcome == tasks.IDLE:
-                    self._wait_for_work()
                 else:
-                    with self._changed:
-                        self._submitted.pop(outcome).completed.set()
+                    self._wait_for_work()
         except BaseException as error:  # Nothing may end a worker unseen: the consumer would wait for ever.
             with self._changed:
                 self.error = error
