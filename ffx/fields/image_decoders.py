@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _BYTE = np.dtype("u1")
+_UPSAMPLING = ("smooth", "fast")
 
 
 def get_random_crop(height: int, width: int, scale: Sequence[float], ratio: Sequence[float]):
@@ -123,6 +124,7 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
 
     scale: Any = None
     ratio: Any = None
+    upsampling: str = "smooth"
 
     def __init__(self, output_size: tuple[int, int]) -> None:
         super().__init__()
@@ -165,13 +167,14 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
         mem_read = self.memory_read
         decode_image = Compiler.compile(imdecode)
         resize = Compiler.compile(resize_crop)
+        fast = self._fast_upsampling()
 
         def crop_image(record, storage_state, top, left, crop_height, crop_width, target):
             data = mem_read(record["data_ptr"], storage_state)
             height, width = np.int64(record["height"]), np.int64(record["width"])
             if record["mode"] == JPEG_MODE:
                 pixels = np.empty((height, width, 3), np.uint8)
-                if decode_image(data, pixels, height, width, height, width, 0, 0, 1, 1, False, False) != 0:
+                if decode_image(data, pixels, height, width, height, width, 0, 0, 1, 1, False, False, fast) != 0:
                     raise ValueError("damaged JPEG data")
                 resize(pixels, top, top + crop_height, left, left + crop_width, target)
             else:
@@ -186,10 +189,16 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
     def get_crop_generator(self) -> Callable:
         """The function that chooses the crop (see the class)."""
 
+    def _fast_upsampling(self) -> bool:
+        if self.upsampling not in _UPSAMPLING:
+            raise PipelineError(f'upsampling: expected "smooth" or "fast", found {self.upsampling!r}')
+        return self.upsampling == "fast"
+
     def _crop_words(self, crop: int, floats: dict[int, float]) -> tuple[int, ...]:
         words = [0] * kernel.OWN_WORDS
         words[kernel.HEIGHT], words[kernel.WIDTH] = (int(side) for side in self.output_size)
         words[kernel.CROP] = crop
+        words[kernel.FAST_UPSAMPLING] = int(self._fast_upsampling())
         for index, value in floats.items():
             words[index] = float_bits(value)
         return tuple(words)
@@ -205,6 +214,8 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         output_size: `(height, width)` of the result, in pixels.
         scale: least and largest share of the image's area.
         ratio: least and largest aspect ratio (width / height) of the part.
+        upsampling: how the chroma of JPEGs is brought to full size: `"smooth"` blends neighbouring samples, as
+            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample. @COST@
 
     The crop depends on seed, epoch and sample alone (`ffx.kernels.crop.random_crop`), so it is the same
     for any number of workers and ranks.
@@ -215,10 +226,14 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         output_size: tuple[int, int],
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (0.75, 4 / 3),
+        *,
+        upsampling: str = "smooth",
     ) -> None:
         super().__init__(output_size)
         self.scale = scale
         self.ratio = ratio
+        self.upsampling = upsampling
+        self._fast_upsampling()
 
     @property
     def get_crop_generator(self) -> Callable:
@@ -283,12 +298,15 @@ class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
     Args:
         output_size: `(height, width)` of the result, in pixels.
         ratio: side of the square as a share of the image's shorter side (ImageNet: 224/256).
+        upsampling: `"smooth"` or `"fast"`, see `RandomResizedCropRGBImageDecoder`. Evaluate with what training used.
     """
 
-    def __init__(self, output_size: tuple[int, int], ratio: float) -> None:
+    def __init__(self, output_size: tuple[int, int], ratio: float, *, upsampling: str = "smooth") -> None:
         super().__init__(output_size)
         self.scale = None
         self.ratio = ratio
+        self.upsampling = upsampling
+        self._fast_upsampling()
 
     @property
     def get_crop_generator(self) -> Callable:

@@ -32,6 +32,7 @@ from .step import (
 
 __all__ = [
     "CENTER_CROP",
+    "FAST_UPSAMPLING",
     "FLIP_KEY",
     "FLIP_PROBABILITY",
     "JPEG_MODE",
@@ -62,7 +63,8 @@ LOG_NARROW = 5
 LOG_WIDE = 6
 FLIP_PROBABILITY = 7
 FLIP_KEY = 8
-OWN_WORDS = 9
+FAST_UPSAMPLING = 9  # 1: chroma samples are repeated, 0: blended
+OWN_WORDS = 10
 
 
 @njit(inline="always")
@@ -136,7 +138,7 @@ def _decode_cropped(step, position, thread):
         if data == 0:
             return NO_MEMORY
         status, data, stride, region_top, region_left, height, width = decode_region(
-            thread, data, size, height, width, top, left, crop_height, crop_width
+            thread, data, size, height, width, top, left, crop_height, crop_width, _own(step, FAST_UPSAMPLING)
         )
         if status != OK:
             return status

@@ -68,6 +68,26 @@ def _handle(thread):
 
 
 @njit(**KERNEL_OPTIONS)
+def close_decoder(thread):
+    """Destroy the decoder of the thread's words at an address, if there is one."""
+    handle = load_i64(thread)
+    if handle != 0:
+        if library_version() == 3:
+            tj3_destroy((handle,))
+        else:
+            tj_destroy((handle,))
+        store_i64(thread, 0)
+
+
+@njit(**KERNEL_OPTIONS)
+def _after(thread, status):
+    """The status; after damage the decoder is given up, since some damage would spoil what it decodes next."""
+    if status == BAD_JPEG:
+        close_decoder(thread)
+    return status
+
+
+@njit(**KERNEL_OPTIONS)
 def _read_header(thread, data, size, height, width):
     """`(status, handle, subsampling)`: OK where the header is sound and has the size that is expected."""
     handle = _handle(thread)
@@ -75,7 +95,7 @@ def _read_header(thread, data, size, height, width):
         return NO_DECODER, handle, np.int64(0)
     if library_version() == 3:
         if tj3_read_header((handle, data, size)) != 0:
-            return BAD_JPEG, handle, np.int64(0)
+            return _after(thread, BAD_JPEG), handle, np.int64(0)
         found_width = tj3_get((handle, _WIDTH))
         found_height = tj3_get((handle, _HEIGHT))
         subsampling = tj3_get((handle, _SUBSAMPLING))
@@ -85,7 +105,7 @@ def _read_header(thread, data, size, height, width):
         found = np.empty(4, np.int32)
         start = found.ctypes.data
         if tj_read_header((handle, data, size, start, start + 4, start + 8, start + 12)) != 0:
-            return BAD_JPEG, handle, np.int64(0)
+            return _after(thread, BAD_JPEG), handle, np.int64(0)
         found_width, found_height = np.int64(found[0]), np.int64(found[1])
         # Version 2 cannot decode a part.
         subsampling = np.int64(-1)
@@ -150,7 +170,7 @@ def _decode_part(thread, data, size, image_height, image_width, top, left, heigh
         status = _decompress(handle, data, size, rows, columns, address, stride, fast_upsampling)
     if partial:
         tj3_set_crop((handle, 0, 0))
-    return status, address, stride, first_row, first_column, rows, columns
+    return _after(thread, status), address, stride, first_row, first_column, rows, columns
 
 
 @njit(**KERNEL_OPTIONS)
@@ -191,12 +211,14 @@ def decode_region(
 
 
 @njit(**KERNEL_OPTIONS)
-def decode_whole(thread, data, size, height, width, target_address, target_stride):
+def decode_whole(thread, data, size, height, width, target_address, target_stride, fast_upsampling=0):
     """Decode a JPEG of `height` x `width` pixels straight into RGB uint8 rows; a status (`ffx.kernels.step`)."""
     status, handle, _ = _read_header(thread, data, size, height, width)
     if status != OK:
         return status
-    return _decompress(handle, data, size, height, width, target_address, target_stride, 0)
+    return _after(
+        thread, _decompress(handle, data, size, height, width, target_address, target_stride, fast_upsampling)
+    )
 
 
 @njit(**KERNEL_OPTIONS)
@@ -227,19 +249,7 @@ def decode_scaled(thread, data, size, image_height, image_width, numerator, deno
     status = _decompress(handle, data, size, height, width, address, 3 * width, 0)
     if library_version() == 3:
         tj3_set_scale((handle, pack_two(1, 1)))
-    return status, address, np.int64(height), np.int64(width)
-
-
-@njit(**KERNEL_OPTIONS)
-def close_decoder(thread):
-    """Destroy the decoder of the thread's words at an address, if there is one."""
-    handle = load_i64(thread)
-    if handle != 0:
-        if library_version() == 3:
-            tj3_destroy((handle,))
-        else:
-            tj_destroy((handle,))
-        store_i64(thread, 0)
+    return _after(thread, status), address, np.int64(height), np.int64(width)
 
 
 def release_decoder(thread: np.ndarray) -> None:
