@@ -165,7 +165,9 @@ def imdecode(
         raise ValueError("imdecode: the destination is too small for the decoded image")
     data, target = source.ctypes.data, dst.ctypes.data
     crop = (top, left, rows, columns)
-    failed = _decode_alone(data, source.size, height, width, crop, scale, np.int64(do_flip), target, np.int64(fast_upsampling))
+    failed = _decode_alone(
+        data, source.size, height, width, crop, scale, np.int64(do_flip), target, np.int64(fast_upsampling)
+    )
     return 0 if failed == OK else -1
 
 

@@ -85,7 +85,7 @@ def declare_options() -> Config:
         compress_probability=Param(And(float, InRange(0, 1)), "write_mode proportion: share of JPEGs"),
         pass_through=Param(
             And(WholeNumber(), InRange(0, 1)),
-            "1: keep a JPEG that needs no resizing as it is (usual for write_mode jpg), 0: encode it anew",
+            "1: keep a JPEG that needs no resizing, without loss (usual for write_mode jpg), 0: encode it anew",
         ),
         tiled=Param(
             And(WholeNumber(), InRange(0, 1)),

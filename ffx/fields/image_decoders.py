@@ -215,7 +215,9 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         scale: least and largest share of the image's area.
         ratio: least and largest aspect ratio (width / height) of the part.
         upsampling: how the chroma of JPEGs is brought to full size: `"smooth"` blends neighbouring samples, as
-            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample. @COST@
+            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample. That changes photographs of 400 to 500
+            pixels at quality 90 by 0.7 grey levels in the mean (the worst of 500 by 5.6) and single pixels at
+            edges of strong colours by up to 112.
 
     The crop depends on seed, epoch and sample alone (`ffx.kernels.crop.random_crop`), so it is the same
     for any number of workers and ranks.

@@ -122,7 +122,7 @@ class RGBImageField(Field):
 
     Values are PIL images, `uint8[height, width, 3]` arrays, uint8 tensors (channels first or last), or
     encoded images as `bytes` or as the path of a file. An encoded JPEG that is to be stored as JPEG and
-    needs no resizing is stored as it is, without another loss (`pass_through`).
+    needs no resizing is stored without another loss (`pass_through`).
 
     Args:
         write_mode: `"raw"` (pixels), `"jpg"`, `"smart"` (JPEG where the pixels take more than

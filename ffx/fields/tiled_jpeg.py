@@ -16,7 +16,8 @@ from ..libffcv import imdecode
 
 __all__ = ["decoded_strictly", "retiled", "tile_interval", "tiled"]
 
-_PROGRESSIVE = 0xC2
+_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 
 
 def tile_interval(units_across: int) -> int:
@@ -45,6 +46,30 @@ def tiled(jpeg: np.ndarray) -> np.ndarray | None:
     return result if result.size else None
 
 
+def _segments(jpeg: bytes) -> tuple[list[bytes], bytes]:
+    """The segments before a JPEG's first scan, and the rest; the JPEG has been decoded before."""
+    found, position = [], 2
+    while jpeg[position + 1] != _SCAN:
+        # Fill bytes and markers without a length are rare there, and not worth their own case.
+        if jpeg[position] != 0xFF or jpeg[position + 1] == 0xFF or 0xD0 <= jpeg[position + 1] <= 0xD9:
+            raise ValueError("a JPEG's header of an unusual form")
+        stop = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+        found.append(jpeg[position:stop])
+        position = stop
+    return found, jpeg[position:]
+
+
+def _with_descriptions_of(original: bytes, changed: bytes) -> np.ndarray | None:
+    """`changed` with the applications' segments and comments of `original`: some versions of the library drop them."""
+    try:
+        (before, _), (after, scan) = _segments(original), _segments(changed)
+    except (IndexError, ValueError):
+        return None
+    descriptions = [segment for segment in before if segment[1] in _DESCRIPTIONS]
+    needed = [segment for segment in after if segment[1] not in _DESCRIPTIONS]
+    return np.frombuffer(b"".join([b"\xff\xd8", *descriptions, *needed, scan]), np.uint8)
+
+
 def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
     """A progressive JPEG as a baseline one with the same coefficients, by libturbojpeg; `None` where that fails."""
     library_in_use = library()
@@ -67,7 +92,7 @@ def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
         addresses = (ctypes.addressof(value) for value in (target, size, nothing))
         if transform(handle, jpeg.ctypes.data, jpeg.size, 1, *addresses, 0) != 0 or not target.value:
             return None
-        return np.frombuffer(ctypes.string_at(target.value, size.value), np.uint8)
+        return _with_descriptions_of(bytes(jpeg), ctypes.string_at(target.value, size.value))
     finally:
         free(target)
         destroy(handle)

@@ -1,4 +1,4 @@
-"""Huffman codes as JPEG has them (ITU-T T.81, annexes C and K.2): tables for decoding, and the best code for given counts.
+"""Huffman codes as JPEG has them (ITU-T T.81, annexes C and K.2): tables for decoding, the best code for given counts.
 
 A table of a JPEG is 16 numbers of codes, one for each length from 1 to 16 bits, and the symbols in the order
 of their codes. Nothing here raises: what cannot be a code is reported by the result.

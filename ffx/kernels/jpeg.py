@@ -174,9 +174,7 @@ def _decode_part(thread, data, size, image_height, image_width, top, left, heigh
 
 
 @njit(**KERNEL_OPTIONS)
-def decode_region(
-    thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling=0
-):
+def decode_region(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling=0):
     """Decode the part of a JPEG that covers a crop, into the thread's scratch.
 
     Its pixels under the crop equal those of a full decode. All arguments are int64.

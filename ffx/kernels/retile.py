@@ -94,7 +94,9 @@ def _read_tables(source, scan, look, bounds, symbols):
                 table = 4 * kind + number
                 symbols[table, :] = 0
                 symbols[table, :total] = source[place + 17 : place + 17 + total]
-                if not decoding_table(counts, symbols[table, :total], look[table], bounds[table].reshape(2, LONGEST + 2)):
+                if not decoding_table(
+                    counts, symbols[table, :total], look[table], bounds[table].reshape(2, LONGEST + 2)
+                ):
                     return 0
                 known |= 1 << table
                 place += 17 + total
@@ -292,7 +294,7 @@ def _read_tokens(bits, ends, old_interval, new_interval, units, blocks, tables):
 
 
 @njit(inline="always")
-def _put_byte(address, target, place, byte):
+def _put_byte(target, place, byte):
     target[place] = byte
     if byte == 0xFF:
         target[place + 1] = 0
@@ -324,14 +326,14 @@ def _write_tokens(tokens, stops, codes, target, place):
                 inverse = ~full & 0xFFFFFFFF
                 if (inverse - 0x01010101) & full & 0x80808080:
                     for shift in (24, 16, 8, 0):
-                        place = _put_byte(address, target, place, (full >> shift) & 255)
+                        place = _put_byte(target, place, (full >> shift) & 255)
                 else:
                     _store_big(address + place, full)
                     place += 4
         while count > 0:
             # The last byte is filled up with ones.
             byte = (word >> (count - 8)) & 255 if count >= 8 else (word << (8 - count) | (1 << (8 - count)) - 1) & 255
-            place = _put_byte(address, target, place, byte)
+            place = _put_byte(target, place, byte)
             count -= 8
         first = stops[run]
         if run < stops.size - 1:

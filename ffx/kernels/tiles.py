@@ -130,7 +130,7 @@ def tile_layout(data, size):
         length = _u16(segment + 2)
         if load_u8(segment) != 0xFF or length < 2 or length > size - position - 2:
             return none
-        if marker == _BASELINE or marker == _EXTENDED:
+        if marker in (_BASELINE, _EXTENDED):
             if frame != 0 or length < 8:
                 return none
             frame, components = segment, np.int64(load_u8(segment + 9))
@@ -151,9 +151,7 @@ def tile_layout(data, size):
                 return none
             found = position + 2 + length, max(interval, zero), unit_height, unit_width
             return (*found, _u16(frame + 5), _u16(frame + 7))
-        elif not (
-            marker == _HUFFMAN or marker == _QUANTIZATION or marker == _COMMENT or _JFIF <= marker <= _LAST_APPLICATION
-        ):
+        elif not (marker in (_HUFFMAN, _QUANTIZATION, _COMMENT) or _JFIF <= marker <= _LAST_APPLICATION):
             return none
         position += 2 + length
     return none
@@ -174,7 +172,7 @@ def _copy_header(target, data, scan, height, width):
         described = _JFIF < marker <= _LAST_APPLICATION and marker != _ADOBE
         if not described and marker != _COMMENT:
             copy_bytes(target + written, data + position, count)
-            if (marker == _BASELINE or marker == _EXTENDED) and count >= 9:
+            if marker in (_BASELINE, _EXTENDED) and count >= 9:
                 for index, value in enumerate((height >> 8, height, width >> 8, width)):
                     store_u8(target + written + 5 + index, np.uint8(value & 255))
             written += count

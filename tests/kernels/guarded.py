@@ -22,7 +22,9 @@ class Guarded:
         protect = ctypes.CDLL(None, use_errno=True).mprotect
         protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         for start in (0, page + self.room):
-            assert protect(self.array.ctypes.data + start, page, mmap.PROT_NONE if hasattr(mmap, "PROT_NONE") else 0) == 0
+            assert (
+                protect(self.array.ctypes.data + start, page, mmap.PROT_NONE if hasattr(mmap, "PROT_NONE") else 0) == 0
+            )
 
     def place(self, data: np.ndarray, at_end: bool = True) -> np.ndarray:
         """A copy of `uint8[n]` whose last (or first) byte lies beside a forbidden page."""

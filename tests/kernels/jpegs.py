@@ -18,7 +18,12 @@ UNIT_HEIGHT = {"4:4:4": 8, "4:2:2": 8, "4:2:0": 16, "4:4:0": 16, "4:1:1": 8, "gr
 
 
 def make_jpeg(
-    picture: np.ndarray, kind: str = "4:2:0", interval: int = 0, optimised: bool = False, quality: int = 90, progressive=False
+    picture: np.ndarray,
+    kind: str = "4:2:0",
+    interval: int = 0,
+    optimised: bool = False,
+    quality: int = 90,
+    progressive=False,
 ) -> np.ndarray:
     """`uint8[n]`: an RGB picture as JPEG with a restart marker every `interval` MCUs."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]

@@ -255,7 +255,9 @@ def test_random_damage_touches_no_memory_but_the_given(generator, thread):
         places = generator.integers(0, header if number % 2 else data.size, int(generator.integers(1, 5)))
         if number % 5 == 0:
             places = generator.choice(markers(data), 2) + 1
-        data[places] = generator.choice(np.array([0, 1, 2, 0xFF, 0xD0, 0xD9, 0xDA, 0xDD, 63, 17], np.uint8), places.size)
+        data[places] = generator.choice(
+            np.array([0, 1, 2, 0xFF, 0xD0, 0xD9, 0xDA, 0xDD, 63, 17], np.uint8), places.size
+        )
         if number % 7 == 0:
             data = data[: int(generator.integers(0, data.size + 1))]
         data = guarded.place(data, at_end=number % 4 > 0)
