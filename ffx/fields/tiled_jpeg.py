@@ -16,18 +16,24 @@ from ..libffcv import imdecode
 
 __all__ = ["decoded_strictly", "retiled", "tile_interval", "tiled"]
 
+# By an MCU's width in pixels: how many a tile may have, the best first.
+_INTERVALS = {16: (2, 3), 8: (4, 6, 5, 3, 7, 2)}
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 
 
-def tile_interval(units_across: int) -> int:
-    """MCUs a tile for a picture of so many MCUs a row: 2, else 3, else 1, whichever divides it first.
+def tile_interval(units_across: int, unit_width: int) -> int:
+    """MCUs a tile for a picture of so many MCUs of `unit_width` pixels a row: tiles of about 32 pixels that divide it.
 
-    Measured on photographs of at most 400 and 500 pixels at quality 90: narrower tiles read faster, each
+    With the usual MCUs of 16 pixels that is 2 or else 3, with those of 8 pixels it is 4, 6, 5, 3, 7 or 2; where none
+    divides the row it is 1.
+
+    Measured on photographs of at most 400 and 500 pixels at quality 90 (4:2:0): narrower tiles read faster, each
     restart costs a byte or two. From 4 MCUs to 2 a random crop gains 3 %, from 5 or more to 1 it gains 8 %
     and more, while the file grows by 1 to 3 %; from 2 to 1 it gains 1 % for 2 % of the bytes.
+    JPEGs of ImageNet as they come, 4:4:4 with MCUs of 8 pixels: 3 MCUs 41 % for 3 % of the bytes, 7 MCUs 34 % for 1 %.
     """
-    for interval in (2, 3):
+    for interval in _INTERVALS.get(unit_width, ()):
         if units_across % interval == 0:
             return interval
     return 1
@@ -42,7 +48,7 @@ def tiled(jpeg: np.ndarray) -> np.ndarray | None:
     scan, _, _, unit_width, _, width = tile_layout(jpeg.ctypes.data, jpeg.size)
     if scan == 0 or width == 0:
         return None
-    result = retile(jpeg, tile_interval(-(-width // unit_width)))
+    result = retile(jpeg, tile_interval(-(-width // unit_width), unit_width))
     return result if result.size else None
 
 

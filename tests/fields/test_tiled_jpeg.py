@@ -1,4 +1,4 @@
-"""JPEGs in tiles as the image field stores them: ordinary JPEG for everybody, without loss, the same bytes each time."""
+"""JPEGs in tiles as the image field stores them: ordinary for everybody, without loss, the same bytes each time."""
 
 import io
 
@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from ffx.errors import FieldError, PipelineError
-from ffx.fields import RGBImageField
-from ffx.fields import tiled_jpeg
+from ffx.fields import RGBImageField, tiled_jpeg
 from ffx.fields.rgb_image import CenterCropRGBImageDecoder, RandomResizedCropRGBImageDecoder
 from ffx.fields.tiled_jpeg import tile_interval, tiled
 from ffx.kernels.tiles import tile_layout
@@ -41,10 +40,15 @@ def pil_jpeg(picture, **options):
 
 
 @pytest.mark.parametrize(
-    "across, expected", [(1, 1), (2, 2), (3, 3), (6, 2), (9, 3), (19, 1), (21, 3), (25, 1), (32, 2)]
+    "unit_width, expected",
+    [
+        (16, {1: 1, 2: 2, 3: 3, 6: 2, 9: 3, 19: 1, 25: 1, 32: 2}),
+        (8, {1: 1, 2: 2, 3: 3, 4: 4, 10: 5, 18: 6, 19: 1, 49: 7, 50: 5, 62: 2, 64: 4}),
+        (32, {1: 1, 2: 1, 16: 1}),
+    ],
 )
-def test_interval_divides_the_row(across, expected):
-    assert tile_interval(across) == expected
+def test_interval_divides_the_row_into_tiles_of_about_32_pixels(unit_width, expected):
+    assert {across: tile_interval(across, unit_width) for across in expected} == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (120, 400), (99, 304)])
@@ -57,7 +61,7 @@ def test_made_jpegs_are_in_tiles_and_everybody_reads_the_same_pixels(size):
     ):
         stored = store(RGBImageField(mode, **options), picture)
         plain = encode_jpeg(picture)
-        assert interval(stored) == tile_interval(-(-size[1] // 16))
+        assert interval(stored) == tile_interval(-(-size[1] // 16), 16)
         np.testing.assert_array_equal(decode_jpeg(stored), decode_jpeg(plain))
         opened = Image.open(io.BytesIO(stored))
         assert opened.size == (size[1], size[0])
@@ -72,7 +76,7 @@ def test_settings_tell_of_tiles():
 
 
 KEPT = {
-    "ordinary": lambda picture: encode_jpeg(picture),
+    "ordinary": encode_jpeg,
     "no subsampling": lambda picture: pil_jpeg(picture, subsampling=0),
     "4:2:2": lambda picture: pil_jpeg(picture, subsampling=1),
     "optimised": lambda picture: pil_jpeg(picture, optimize=True),

@@ -1,7 +1,8 @@
 """Run FFCV itself, in a process of its own: `python ffcv_peer.py FOLDER`.
 
-It loads FOLDER/ours.beton with FFCV's loader in both cache modes into FOLDER/os.npz and FOLDER/process.npz,
-FOLDER/tiled.beton and FOLDER/plain.beton into files of these names, and writes FOLDER/theirs_MODE.beton from the pictures that the test writes with ffx.
+It loads FOLDER/ours.beton with FFCV's loader in both cache modes into FOLDER/os.npz and FOLDER/process.npz, and
+FOLDER/tiled.beton and FOLDER/plain.beton into files of these names. It writes FOLDER/theirs_MODE.beton from the
+pictures that the test writes with ffx.
 """
 
 import sys
