@@ -405,6 +405,27 @@ def _blocks_of_unit(source, scan, known):
 
 
 @njit(**KERNEL_OPTIONS)
+def _best_codes(tokens, used):
+    """`(counts, symbols, codes, bits)`: the first `used` tables for the tokens, each token's code, and bits in all."""
+    amounts = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
+    for token in tokens:
+        amounts[token & 1023] += 1
+    counts = np.zeros((_TABLES, LONGEST), np.uint8)
+    symbols = np.zeros((_TABLES, 256), np.uint8)
+    codes = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
+    length = np.int64(0)
+    for table in range(used):
+        part = slice(table << _TABLE_SHIFT, (table + 1) << _TABLE_SHIFT)
+        best, sorted_symbols = best_code(amounts[part])
+        counts[table] = best
+        symbols[table, : sorted_symbols.size] = sorted_symbols
+        encoding_table(best, sorted_symbols, codes[part])
+    for index in range(codes.size):
+        length += amounts[index] * ((codes[index] & 255) + (index & 15))
+    return counts, symbols, codes, length
+
+
+@njit(**KERNEL_OPTIONS)
 def retile(source, interval):
     """A baseline JPEG in one scan with another restart interval and the shortest Huffman codes.
 
@@ -438,22 +459,8 @@ def retile(source, interval):
     tokens, stops = _read_tokens(bits, ends, old_interval, interval, units, blocks, tables)
     if stops.size == 0:
         return nothing
-    amounts = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
-    for token in tokens:
-        amounts[token & 1023] += 1
     used = _TABLES if blocks[-1, 0] > 0 else 2
-    counts = np.zeros((_TABLES, LONGEST), np.uint8)
-    symbols = np.zeros((_TABLES, 256), np.uint8)
-    codes = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
-    length = np.int64(0)
-    for table in range(used):
-        part = slice(table << _TABLE_SHIFT, (table + 1) << _TABLE_SHIFT)
-        best, sorted_symbols = best_code(amounts[part])
-        counts[table] = best
-        symbols[table, : sorted_symbols.size] = sorted_symbols
-        encoding_table(best, sorted_symbols, codes[part])
-    for index in range(codes.size):
-        length += amounts[index] * ((codes[index] & 255) + (index & 15))
+    counts, symbols, codes, length = _best_codes(tokens, used)
     # Twice the bytes for stuffing; a run is filled up to a byte and followed by a marker.
     target = np.empty(scan + _TABLES * (21 + 256) + 6 + 2 * (length // 8 + 1) + 4 * stops.size + 16, np.uint8)
     components = int(blocks[-1, 0]) + 1
