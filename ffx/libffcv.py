@@ -67,7 +67,7 @@ def _copy_pixels(source, stride, height, width, flip, target):
 
 
 @njit(**KERNEL_OPTIONS)
-def _decode(thread, data, size, height, width, crop, scale, flip, target):
+def _decode(thread, data, size, height, width, crop, scale, flip, target, fast_upsampling):
     """Decode `crop` (top, left, height, width; of the mirrored image if `flip`); a status."""
     top, left, crop_height, crop_width = crop
     numerator, denominator = scale
@@ -89,9 +89,9 @@ def _decode(thread, data, size, height, width, crop, scale, flip, target):
             _copy_pixels(address + 3 * (top * scaled_width + left), 3 * scaled_width, rows, columns, flip, target)
         return status
     if crop_height == height and crop_width == width and not flip:
-        return decode_whole(thread, data, size, height, width, target, 3 * width)
+        return decode_whole(thread, data, size, height, width, target, 3 * width, fast_upsampling)
     status, address, stride, first_row, first_column, _, _ = decode_region(
-        thread, data, size, height, width, top, left, crop_height, crop_width
+        thread, data, size, height, width, top, left, crop_height, crop_width, fast_upsampling
     )
     if status == OK:
         place = address + (top - first_row) * stride + 3 * (left - first_column)
@@ -100,11 +100,11 @@ def _decode(thread, data, size, height, width, crop, scale, flip, target):
 
 
 @njit(**KERNEL_OPTIONS)
-def _decode_alone(data, size, height, width, crop, scale, flip, target):
+def _decode_alone(data, size, height, width, crop, scale, flip, target, fast_upsampling):
     """`_decode` with a decoder of its own: making one is cheap beside decoding, and needs no lock."""
     words = np.zeros(THREAD_WORDS, np.int64)
     thread = words.ctypes.data
-    status = _decode(thread, data, size, height, width, crop, scale, flip, target)
+    status = _decode(thread, data, size, height, width, crop, scale, flip, target, fast_upsampling)
     close_decoder(thread)
     free_scratch(thread)
     # The words live until here: numba would free them after their last use.
@@ -125,6 +125,7 @@ def imdecode(
     scale_factor_denom: int = 1,
     enable_crop: bool = False,
     do_flip: bool = False,
+    fast_upsampling: bool = False,
 ) -> int:
     """Decode a JPEG, or a part of it, to RGB uint8 at the beginning of `dst`, rows without gaps.
 
@@ -137,6 +138,7 @@ def imdecode(
         scale_factor_num, scale_factor_denom: a fraction of eighths, up to 16/8; sides are rounded up.
         enable_crop: without it, and without `do_flip`, the part begins at (0, 0).
         do_flip: mirror left and right.
+        fast_upsampling: repeat chroma samples instead of blending them, at the whole size only (ffx's own).
 
     Returns:
         0, or -1 where the data are damaged, the sizes disagree or there is no libturbojpeg.
@@ -164,7 +166,9 @@ def imdecode(
         raise ValueError("imdecode: the destination is too small for the decoded image")
     data, target = source.ctypes.data, dst.ctypes.data
     crop = (top, left, rows, columns)
-    failed = _decode_alone(data, source.size, height, width, crop, scale, np.int64(do_flip), target)
+    failed = _decode_alone(
+        data, source.size, height, width, crop, scale, np.int64(do_flip), target, np.int64(fast_upsampling)
+    )
     return 0 if failed == OK else -1
 
 

@@ -64,6 +64,7 @@ class Options:
     compress_probability: float | None = None
     smart_threshold: int | None = None
     pass_through: int | None = None
+    tiled: int = 1
 
 
 def declare_options() -> Config:
@@ -84,7 +85,12 @@ def declare_options() -> Config:
         compress_probability=Param(And(float, InRange(0, 1)), "write_mode proportion: share of JPEGs"),
         pass_through=Param(
             And(WholeNumber(), InRange(0, 1)),
-            "1: keep a JPEG that needs no resizing as it is (usual for write_mode jpg), 0: encode it anew",
+            "1: keep a JPEG that needs no resizing, without loss (usual for write_mode jpg), 0: encode it anew",
+        ),
+        tiled=Param(
+            And(WholeNumber(), InRange(0, 1)),
+            "1: JPEGs in tiles, of which a crop decodes only those under it; 0: the bytes that FFCV would store",
+            1,
         ),
         smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
     )
@@ -177,6 +183,8 @@ def write_file(options: Options, dataset: Any) -> int:
         "smart_threshold": options.smart_threshold,
         # The other modes promise a quality, and so a size: pictures as they come take about twice that of quality 90.
         "pass_through": options.write_mode == "jpg" if options.pass_through is None else bool(options.pass_through),
+        "tiled": bool(options.tiled),
+        "retile": bool(options.tiled),
     }
     if options.compress_probability is not None:
         image_options["compress_probability"] = options.compress_probability

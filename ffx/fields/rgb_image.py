@@ -15,7 +15,6 @@ from ..errors import FieldError
 from ..format import IMAGE_METADATA, IMAGE_MODES
 from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
-from ..libffcv import imdecode
 from ..pipeline.operation import Operation
 from .base import Field, Malloc, no_arguments
 from .image_decoders import (
@@ -27,6 +26,7 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
+from .tiled_jpeg import decoded_strictly, retiled, tiled
 
 __all__ = [
     "IMAGE_MODES",
@@ -45,12 +45,17 @@ WRITE_MODES = ("raw", "jpg", "smart", "proportion")
 _MOST_PIXELS_A_SIDE = 65535
 
 
-def encode_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """`uint8[n]`: an RGB image `uint8[height, width, 3]` as JPEG, by OpenCV as FFCV does it."""
+def encode_jpeg(image: np.ndarray, quality: int, in_tiles: bool = False) -> np.ndarray:
+    """`uint8[n]`: an RGB image `uint8[height, width, 3]` as JPEG, by OpenCV as FFCV does it.
+
+    With `in_tiles` the same coefficients get restart markers and the best Huffman codes (`ffx.fields.tiled_jpeg`).
+    """
     done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise FieldError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
-    return encoded.reshape(-1)
+    encoded = encoded.reshape(-1)
+    result = tiled(encoded) if in_tiles else None
+    return encoded if result is None else result
 
 
 def resized_size(width: int, height: int, longest: int | None) -> tuple[int, int]:
@@ -112,19 +117,12 @@ def as_pixels(value: Any) -> np.ndarray:
     )
 
 
-def _loader_decodes(data: Any, height: int, width: int) -> bool:
-    """Whether the loader's decoder takes a JPEG: it is stricter than most, and training is too late to find out."""
-    source = np.frombuffer(data, np.uint8)
-    target = np.empty((height, width, 3), np.uint8)
-    return imdecode(source, target, height, width, height, width, 0, 0, 1, 1, False, False) == 0
-
-
 class RGBImageField(Field):
     """RGB images of any size.
 
     Values are PIL images, `uint8[height, width, 3]` arrays, uint8 tensors (channels first or last), or
     encoded images as `bytes` or as the path of a file. An encoded JPEG that is to be stored as JPEG and
-    needs no resizing is stored as it is, without another loss (`pass_through`).
+    needs no resizing is stored without another loss (`pass_through`).
 
     Args:
         write_mode: `"raw"` (pixels), `"jpg"`, `"smart"` (JPEG where the pixels take more than
@@ -135,6 +133,11 @@ class RGBImageField(Field):
         compress_probability: which samples are JPEG depends only on the writer's seed, the field's
             name and the sample's index in the file.
         pass_through: store suitable JPEG values without encoding them again.
+        tiled: JPEGs that are made get restart markers and the best Huffman codes, so that a crop decodes
+            only what lies under it (`ffx.kernels.tiles`). Their pixels are the same and any decoder reads
+            them; without it the bytes are those that FFCV stores.
+        retile: the same for JPEGs that are stored as they are, without loss; what cannot be changed safely
+            is kept byte for byte, as everything is without it.
 
     Raises:
         FieldError: an argument is out of its range.
@@ -149,6 +152,8 @@ class RGBImageField(Field):
         compress_probability: float = 0.5,
         *,
         pass_through: bool = True,
+        tiled: bool = True,
+        retile: bool = True,
     ) -> None:
         if write_mode not in WRITE_MODES:
             raise FieldError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, found {write_mode!r}")
@@ -164,6 +169,8 @@ class RGBImageField(Field):
         self.jpeg_quality = int(jpeg_quality)
         self.proportion = compress_probability
         self.pass_through = pass_through
+        self.tiled = tiled
+        self.retile = retile
 
     @property
     def metadata_type(self) -> np.dtype:
@@ -187,6 +194,8 @@ class RGBImageField(Field):
             "jpeg_quality": self.jpeg_quality,
             "compress_probability": self.proportion,
             "pass_through": self.pass_through,
+            "tiled": self.tiled,
+            "retile": self.retile,
         }
 
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
@@ -203,9 +212,10 @@ class RGBImageField(Field):
             height, width = as_it_is.height, as_it_is.width
         mode = self._mode(3 * height * width, malloc, value if pixels is None else pixels)
         if mode == "jpg":
-            if pixels is None and not _loader_decodes(value, height, width):
-                pixels = as_pixels(value)
-            data = encode_jpeg(pixels, self.jpeg_quality) if pixels is not None else np.frombuffer(value, np.uint8)
+            data = None if as_it_is is None else self._kept_jpeg(value, as_it_is)
+            if data is None:
+                pixels = as_pixels(value) if pixels is None else pixels
+                data = encode_jpeg(pixels, self.jpeg_quality, self.tiled)
         else:
             data = (as_pixels(value) if pixels is None else pixels).reshape(-1)
             if data.size != 3 * height * width:
@@ -224,6 +234,17 @@ class RGBImageField(Field):
             return None
         size = (header.width, header.height)
         return header if resized_size(*size, self.max_resolution) == size else None
+
+    def _kept_jpeg(self, value: bytes | bytearray | memoryview, header: JpegHeader) -> np.ndarray | None:
+        """The bytes to store for a suitable JPEG; `None` where the loader's decoder refuses it.
+
+        Training would be too late to find that out.
+        """
+        jpeg = np.frombuffer(value, np.uint8)
+        pixels = decoded_strictly(jpeg, header.height, header.width)
+        if pixels is None:
+            return None
+        return retiled(jpeg, pixels, header.frame) if self.retile else jpeg
 
     def _mode(self, raw_bytes: int, malloc: Malloc, content: np.ndarray | bytes) -> str:
         if self.write_mode == "smart":

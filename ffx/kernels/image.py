@@ -32,6 +32,7 @@ from .step import (
 
 __all__ = [
     "CENTER_CROP",
+    "FAST_UPSAMPLING",
     "FLIP_KEY",
     "FLIP_PROBABILITY",
     "INTERPOLATION",
@@ -64,7 +65,8 @@ LOG_WIDE = 6
 FLIP_PROBABILITY = 7
 FLIP_KEY = 8
 INTERPOLATION = 9  # AREA, ANTIALIAS or BILINEAR of `ffx.kernels.taps`
-OWN_WORDS = 10
+FAST_UPSAMPLING = 10  # 1: chroma samples are repeated, 0: blended
+OWN_WORDS = 11
 
 
 @njit(inline="always")
@@ -138,7 +140,7 @@ def _decode_cropped(step, position, thread):
         if data == 0:
             return NO_MEMORY
         status, data, stride, region_top, region_left, height, width = decode_region(
-            thread, data, size, height, width, top, left, crop_height, crop_width
+            thread, data, size, height, width, top, left, crop_height, crop_width, _own(step, FAST_UPSAMPLING)
         )
         if status != OK:
             return status

@@ -1,8 +1,9 @@
 """Decode JPEG to RGB from nogil code: the part that a crop needs, or the whole, by libturbojpeg.
 
 The decompressor's handle is word 0 of the thread's words, created on first use. Decoding is as
-accurate as the library can (slow integer DCT, smooth upsampling of chroma), and a warning of the
-library (data that end early, a wrong code) counts as damage.
+accurate as the library can (slow integer DCT, smooth upsampling of chroma unless the caller wants it
+fast), and a warning of the library (data that end early, a wrong code) counts as damage. Of a JPEG in
+tiles a crop reads only the tiles under it (`ffx.kernels.tiles`), so damage elsewhere in it stays unseen.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numba import njit
 
 from .memory import KERNEL_OPTIONS, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
+from .tiles import splice
 from .turbojpeg import (
     library_version,
     pack_two,
@@ -35,9 +37,10 @@ __all__ = ["close_decoder", "decode_region", "decode_scaled", "decode_whole", "r
 
 # Of libturbojpeg's interface (turbojpeg.h).
 _INIT_DECOMPRESS = 1
-_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT, _SCAN_LIMIT, _LOSSLESS = 0, 4, 5, 6, 13, 15
+_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT, _FAST_UPSAMPLING, _SCAN_LIMIT, _LOSSLESS = 0, 4, 5, 6, 9, 13, 15
 _RGB = 0
 _V2_FLAGS = 4096 | 8192 | 32768  # accurate DCT, stop on warning, limit scans
+_V2_FAST_UPSAMPLING = 256
 
 _PIXELS_AREA = 1
 # A progressive JPEG with more scans is an attack on the decoder's time; encoders make 10 or so.
@@ -65,6 +68,26 @@ def _handle(thread):
 
 
 @njit(**KERNEL_OPTIONS)
+def close_decoder(thread):
+    """Destroy the decoder of the thread's words at an address, if there is one."""
+    handle = load_i64(thread)
+    if handle != 0:
+        if library_version() == 3:
+            tj3_destroy((handle,))
+        else:
+            tj_destroy((handle,))
+        store_i64(thread, 0)
+
+
+@njit(**KERNEL_OPTIONS)
+def _after(thread, status):
+    """The status; after damage the decoder is given up, since some damage would spoil what it decodes next."""
+    if status == BAD_JPEG:
+        close_decoder(thread)
+    return status
+
+
+@njit(**KERNEL_OPTIONS)
 def _read_header(thread, data, size, height, width):
     """`(status, handle, subsampling)`: OK where the header is sound and has the size that is expected."""
     handle = _handle(thread)
@@ -72,7 +95,7 @@ def _read_header(thread, data, size, height, width):
         return NO_DECODER, handle, np.int64(0)
     if library_version() == 3:
         if tj3_read_header((handle, data, size)) != 0:
-            return BAD_JPEG, handle, np.int64(0)
+            return _after(thread, BAD_JPEG), handle, np.int64(0)
         found_width = tj3_get((handle, _WIDTH))
         found_height = tj3_get((handle, _HEIGHT))
         subsampling = tj3_get((handle, _SUBSAMPLING))
@@ -82,7 +105,7 @@ def _read_header(thread, data, size, height, width):
         found = np.empty(4, np.int32)
         start = found.ctypes.data
         if tj_read_header((handle, data, size, start, start + 4, start + 8, start + 12)) != 0:
-            return BAD_JPEG, handle, np.int64(0)
+            return _after(thread, BAD_JPEG), handle, np.int64(0)
         found_width, found_height = np.int64(found[0]), np.int64(found[1])
         # Version 2 cannot decode a part.
         subsampling = np.int64(-1)
@@ -92,11 +115,13 @@ def _read_header(thread, data, size, height, width):
 
 
 @njit(**KERNEL_OPTIONS)
-def _decompress(handle, data, size, height, width, target, stride):
+def _decompress(handle, data, size, height, width, target, stride, fast_upsampling):
     if library_version() == 3:
+        tj3_set((handle, _FAST_UPSAMPLING, fast_upsampling))
         failed = tj3_decompress((handle, data, size, target, stride, _RGB))
     else:
-        failed = tj_decompress((handle, data, size, target, width, stride, height, _RGB, _V2_FLAGS))
+        flags = _V2_FLAGS | (_V2_FAST_UPSAMPLING if fast_upsampling else 0)
+        failed = tj_decompress((handle, data, size, target, width, stride, height, _RGB, flags))
     return OK if failed == 0 else BAD_JPEG
 
 
@@ -125,27 +150,12 @@ def _region(unit, image_height, image_width, top, left, height, width):
 
 
 @njit(**KERNEL_OPTIONS)
-def decode_region(thread, data, size, image_height, image_width, top, left, height, width):
-    """Decode the part of a JPEG that covers a crop, into the thread's scratch.
-
-    Its pixels under the crop equal those of a full decode. All arguments are int64.
-
-    Args:
-        thread: address of the thread's words.
-        data, size: the JPEG's address and bytes.
-        image_height, image_width: what the metadata say; the header must agree.
-        top, left, height, width: the crop, within the image.
-
-    Returns:
-        `(status, address, stride_bytes, region_top, region_left, region_height, region_width)`:
-        RGB uint8 rows, valid until the thread decodes again.
-    """
+def _decode_part(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling):
+    """`decode_region` by the library alone, for a crop that lies within the image."""
     zero = np.int64(0)
     status, handle, subsampling = _read_header(thread, data, size, image_height, image_width)
     if status != OK:
         return status, zero, zero, zero, zero, zero, zero
-    if top < 0 or left < 0 or height < 1 or width < 1 or top + height > image_height or left + width > image_width:
-        return OUT_OF_FILE, zero, zero, zero, zero, zero, zero
     unit = _unit_width(subsampling)
     first_row, first_column, rows, columns = _region(unit, image_height, image_width, top, left, height, width)
     partial = rows != image_height or columns != image_width
@@ -157,19 +167,56 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
     address = scratch(thread, _PIXELS_AREA, rows * stride)
     status = NO_MEMORY
     if address != 0:
-        status = _decompress(handle, data, size, rows, columns, address, stride)
+        status = _decompress(handle, data, size, rows, columns, address, stride, fast_upsampling)
     if partial:
         tj3_set_crop((handle, 0, 0))
-    return status, address, stride, first_row, first_column, rows, columns
+    return _after(thread, status), address, stride, first_row, first_column, rows, columns
 
 
 @njit(**KERNEL_OPTIONS)
-def decode_whole(thread, data, size, height, width, target_address, target_stride):
+def decode_region(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling=0):
+    """Decode the part of a JPEG that covers a crop, into the thread's scratch.
+
+    Its pixels under the crop equal those of a full decode. All arguments are int64.
+
+    Args:
+        thread: address of the thread's words.
+        data, size: the JPEG's address and bytes.
+        image_height, image_width: what the metadata say; the header must agree.
+        top, left, height, width: the crop, within the image.
+        fast_upsampling: 1 repeats chroma samples instead of blending them, as a full decode with that choice does.
+
+    Returns:
+        `(status, address, stride_bytes, region_top, region_left, region_height, region_width)`:
+        RGB uint8 rows, valid until the thread decodes again.
+    """
+    zero = np.int64(0)
+    if top < 0 or left < 0 or height < 1 or width < 1 or top + height > image_height or left + width > image_width:
+        status, _, _ = _read_header(thread, data, size, image_height, image_width)
+        return OUT_OF_FILE if status == OK else status, zero, zero, zero, zero, zero, zero
+    part_top, part_left = zero, zero
+    crop = (image_height, image_width, top, left, height, width)
+    tiles, tiles_size, tiles_top, tiles_left, tiles_height, tiles_width = splice(
+        thread, data, size, crop, fast_upsampling == 0
+    )
+    if tiles != 0:
+        data, size, part_top, part_left = tiles, tiles_size, tiles_top, tiles_left
+        image_height, image_width = tiles_height, tiles_width
+    status, address, stride, first_row, first_column, rows, columns = _decode_part(
+        thread, data, size, image_height, image_width, top - part_top, left - part_left, height, width, fast_upsampling
+    )
+    return status, address, stride, part_top + first_row, part_left + first_column, rows, columns
+
+
+@njit(**KERNEL_OPTIONS)
+def decode_whole(thread, data, size, height, width, target_address, target_stride, fast_upsampling=0):
     """Decode a JPEG of `height` x `width` pixels straight into RGB uint8 rows; a status (`ffx.kernels.step`)."""
     status, handle, _ = _read_header(thread, data, size, height, width)
     if status != OK:
         return status
-    return _decompress(handle, data, size, height, width, target_address, target_stride)
+    return _after(
+        thread, _decompress(handle, data, size, height, width, target_address, target_stride, fast_upsampling)
+    )
 
 
 @njit(**KERNEL_OPTIONS)
@@ -197,22 +244,10 @@ def decode_scaled(thread, data, size, image_height, image_width, numerator, deno
     fraction = pack_two(numerator // shared, denominator // shared)
     if library_version() == 3 and tj3_set_scale((handle, fraction)) != 0:
         return BAD_JPEG, zero, zero, zero
-    status = _decompress(handle, data, size, height, width, address, 3 * width)
+    status = _decompress(handle, data, size, height, width, address, 3 * width, 0)
     if library_version() == 3:
         tj3_set_scale((handle, pack_two(1, 1)))
-    return status, address, np.int64(height), np.int64(width)
-
-
-@njit(**KERNEL_OPTIONS)
-def close_decoder(thread):
-    """Destroy the decoder of the thread's words at an address, if there is one."""
-    handle = load_i64(thread)
-    if handle != 0:
-        if library_version() == 3:
-            tj3_destroy((handle,))
-        else:
-            tj_destroy((handle,))
-        store_i64(thread, 0)
+    return _after(thread, status), address, np.int64(height), np.int64(width)
 
 
 def release_decoder(thread: np.ndarray) -> None:

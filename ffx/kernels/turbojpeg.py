@@ -31,6 +31,7 @@ __all__ = [
     "JpegHeader",
     "LibraryInfo",
     "header",
+    "library",
     "library_info",
     "library_version",
     "load",
@@ -165,6 +166,11 @@ def load() -> LibraryInfo:
 def library_info() -> LibraryInfo:
     """Path and interface version of the libturbojpeg in use; `LibraryError` if there is none."""
     return load()
+
+
+def library() -> ctypes.CDLL | None:
+    """The libturbojpeg in use, for calls from Python; `None` if there is none."""
+    return _library
 
 
 def _read_entry(builder: ir.IRBuilder, index: ir.Value) -> ir.Value:

@@ -195,9 +195,9 @@ def test_values_that_are_no_image(value, mode):
         encode(RGBImageField(mode), value)
 
 
-def test_jpeg_is_what_opencv_makes():
+def test_jpeg_without_tiles_is_what_opencv_makes():
     for quality in (50, 90):
-        record, stored = encode(RGBImageField("jpg", jpeg_quality=quality), PICTURE)
+        record, stored = encode(RGBImageField("jpg", jpeg_quality=quality, tiled=False), PICTURE)
         assert record["mode"] == 0
         assert stored == encode_jpeg(PICTURE, quality)
 
@@ -272,14 +272,14 @@ PASSING = {
 def test_suitable_jpeg_is_stored_as_it_is(name):
     data = PASSING[name]
     for value in (data, bytearray(data), memoryview(data)):
-        record, stored = encode(RGBImageField("jpg", max_resolution=40, jpeg_quality=5), value)
+        record, stored = encode(RGBImageField("jpg", max_resolution=40, jpeg_quality=5, retile=False), value)
         assert (record["mode"], record["height"], record["width"]) == (0, 30, 40)
         assert stored == data
 
 
 def test_jpeg_file_is_stored_as_it_is(tmp_path):
     (tmp_path / "a.JPEG").write_bytes(PASSING["ordinary"])
-    assert encode(RGBImageField("jpg"), tmp_path / "a.JPEG")[1] == PASSING["ordinary"]
+    assert encode(RGBImageField("jpg", retile=False), tmp_path / "a.JPEG")[1] == PASSING["ordinary"]
 
 
 def rgb_jpeg():
@@ -292,7 +292,7 @@ def rgb_jpeg():
 @pytest.mark.parametrize("make", [lambda: pil_jpeg(RGB.convert("CMYK")), rgb_jpeg], ids=["CMYK", "RGB"])
 def test_jpeg_in_other_colours_is_encoded_again(make):
     data = make()
-    _, stored = encode(RGBImageField("jpg"), data)
+    _, stored = encode(RGBImageField("jpg", tiled=False), data)
     import io
 
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -301,18 +301,18 @@ def test_jpeg_in_other_colours_is_encoded_again(make):
 
 def test_png_named_jpeg_is_encoded():
     data = cv2.imencode(".png", PICTURE[..., ::-1])[1].tobytes()
-    assert encode(RGBImageField("jpg"), data)[1] == encode_jpeg(PICTURE, 90)
+    assert encode(RGBImageField("jpg", tiled=False), data)[1] == encode_jpeg(PICTURE, 90)
 
 
 def test_larger_jpeg_is_resized_and_encoded_again():
     data = PASSING["ordinary"]
-    record, stored = encode(RGBImageField("jpg", max_resolution=20), data)
+    record, stored = encode(RGBImageField("jpg", max_resolution=20, tiled=False), data)
     assert (record["height"], record["width"]) == (15, 20)
     assert stored == encode_jpeg(cv2.resize(decode_jpeg(data), (20, 15), interpolation=cv2.INTER_AREA), 90)
 
 
 def test_pass_through_can_be_switched_off():
-    _, stored = encode(RGBImageField("jpg", jpeg_quality=30, pass_through=False), PASSING["ordinary"])
+    _, stored = encode(RGBImageField("jpg", jpeg_quality=30, pass_through=False, tiled=False), PASSING["ordinary"])
     assert stored == encode_jpeg(decode_jpeg(PASSING["ordinary"]), 30)
 
 

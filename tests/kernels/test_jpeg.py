@@ -189,6 +189,16 @@ def test_decoder_goes_on_after_damage(make_picture, thread):
         np.testing.assert_array_equal(whole(sound, 80, 90, thread)[1], expected)
 
 
+def test_damage_of_the_tables_does_not_spoil_what_is_decoded_next(make_picture, generator, thread):
+    sound = encode(make_picture(70, 90))
+    _, expected = whole(sound, 70, 90, thread)
+    for _ in range(200):
+        data = sound.copy()
+        data[generator.integers(0, 600, 2)] = generator.integers(0, 256, 2)
+        region(data, 70, 90, (5, 6, 30, 40), thread)
+        np.testing.assert_array_equal(region(sound, 70, 90, (5, 6, 30, 40), thread), expected[5:35, 6:46])
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_random_damage_never_leaves_the_kernels_vocabulary(progressive, make_picture, generator, thread):
     sound = encode(make_picture(70, 90), progressive=progressive)

@@ -114,6 +114,21 @@ def test_fused_flip_equals_flip_after_the_decoder(mixed_file):
         np.testing.assert_array_equal(one, other[:, ::-1] if changed else other)
 
 
+@pytest.mark.parametrize("decoder", [RandomResizedCropRGBImageDecoder(SIZE), CenterCropRGBImageDecoder(SIZE, 0.9)])
+def test_fast_upsampling_is_the_same_in_both_forms_and_differs_a_little(jpeg_file, decoder):
+    pipelines = {"image": [decoder], "label": None}
+    smooth = everything(load(jpeg_file, pipelines=pipelines))[0]
+    decoder.upsampling = "fast"
+    fast = everything(load(jpeg_file, pipelines=pipelines))[0]
+    Compiler.set_enabled(False)
+    try:
+        python = everything(load(jpeg_file, pipelines=pipelines))[0]
+    finally:
+        Compiler.set_enabled(True)
+    np.testing.assert_array_equal(fast, python)
+    assert 0 < np.abs(fast.astype(int) - smooth).mean() < 3
+
+
 @pytest.mark.parametrize("interpolation", ["area", "antialias"])
 def test_native_steps_equal_generated_code_in_plain_python(interpolation, mixed_file):
     decoder = RandomResizedCropRGBImageDecoder(SIZE, interpolation=interpolation)

@@ -1,7 +1,8 @@
 """Run FFCV itself, in a process of its own: `python ffcv_peer.py FOLDER`.
 
 It loads FOLDER/ours.beton with FFCV's loader in both cache modes into FOLDER/os.npz and FOLDER/process.npz, and
-writes FOLDER/theirs_MODE.beton from the pictures that the test writes with ffx.
+FOLDER/tiled.beton and FOLDER/plain.beton into files of these names. It writes FOLDER/theirs_MODE.beton from the
+pictures that the test writes with ffx.
 """
 
 import sys
@@ -17,23 +18,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.pictures import make_picture
 
 
-def read(folder):
-    for name, cached in (("os", True), ("process", False)):
-        loader = Loader(
-            str(folder / "ours.beton"),
-            5,
-            num_workers=1,
-            os_cache=cached,
-            order=OrderOption.SEQUENTIAL,
-            drop_last=False,
-            pipelines={"image": [SimpleRGBImageDecoder()]},
-        )
-        names = list(loader.reader.field_names)
-        columns = {field: [] for field in names}
-        for batch in loader:
-            for field, values in zip(names, batch, strict=True):
-                columns[field].append(np.array(values))
-        np.savez(folder / f"{name}.npz", **{field: np.concatenate(parts) for field, parts in columns.items()})
+def read(path, cached, target):
+    loader = Loader(
+        str(path),
+        5,
+        num_workers=1,
+        os_cache=cached,
+        order=OrderOption.SEQUENTIAL,
+        drop_last=False,
+        pipelines={"image": [SimpleRGBImageDecoder()]},
+    )
+    names = list(loader.reader.field_names)
+    columns = {field: [] for field in names}
+    for batch in loader:
+        for field, values in zip(names, batch, strict=True):
+            columns[field].append(np.array(values))
+    np.savez(target, **{field: np.concatenate(parts) for field, parts in columns.items()})
 
 
 class Pictures:
@@ -53,4 +53,8 @@ def write(folder):
 
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
-    read(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    for name, cached in (("os", True), ("process", False)):
+        read(folder / "ours.beton", cached, folder / f"{name}.npz")
+    for name in ("tiled", "plain"):
+        read(folder / f"{name}.beton", True, folder / f"{name}.npz")

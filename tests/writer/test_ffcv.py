@@ -1,4 +1,7 @@
-"""FFCV itself opens what ffx writes and reads the same samples, and stores the same bytes for the same pictures."""
+"""FFCV itself opens what ffx writes and reads the same samples, and stores the same bytes for the same pictures.
+
+Pictures in tiles have other bytes than FFCV's, and it decodes them to the same pixels.
+"""
 
 import importlib.util
 import subprocess
@@ -39,12 +42,25 @@ FIELDS = {
 }
 
 
+class Pictures:
+    """Pictures of one size whose rows have 7 MCUs, and two values that tell them apart."""
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return make_picture(90, 105, seed=index), index
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where FFCV has read what ffx wrote, and has written itself."""
     folder = tmp_path_factory.mktemp("ffcv")
     writer = DatasetWriter(folder / "ours.beton", FIELDS, num_workers=2, progress=False)
     writer.from_indexed_dataset(Samples(), chunksize=3)
+    for name, in_tiles in (("tiled", True), ("plain", False)):
+        fields = {"image": RGBImageField("jpg", tiled=in_tiles), "label": IntField()}
+        DatasetWriter(folder / f"{name}.beton", fields, progress=False).from_indexed_dataset(Pictures())
     script = Path(__file__).with_name("ffcv_peer.py")
     done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
@@ -80,7 +96,7 @@ def test_stored_images_are_those_that_ffcv_stores(folder, write):
     pictures = [(make_picture(40 + index, 90 - index, seed=index), index) for index in range(30)]
     seen = set()
     for mode in ("raw", "jpg", "smart"):
-        image = RGBImageField(mode, max_resolution=64, smart_threshold=64 * 60 * 3, jpeg_quality=85)
+        image = RGBImageField(mode, max_resolution=64, smart_threshold=64 * 60 * 3, jpeg_quality=85, tiled=False)
         ours = write(pictures, {"image": image, "label": IntField()})
         theirs = Reader(folder / f"theirs_{mode}.beton")
         for mine, yours in zip(stored_images(ours), stored_images(theirs), strict=True):
@@ -88,3 +104,13 @@ def test_stored_images_are_those_that_ffcv_stores(folder, write):
             seen.add((mode, mine[0]))
         np.testing.assert_array_equal(ours.metadata["f1"], theirs.metadata["f1"])
     assert seen == {("raw", 1), ("jpg", 0), ("smart", 0), ("smart", 1)}
+
+
+def test_ffcv_decodes_pictures_in_tiles_to_the_same_pixels(folder):
+    stored = {name: list(stored_images(Reader(folder / f"{name}.beton"))) for name in ("tiled", "plain")}
+    assert all(b"\xff\xdd\x00\x04" in image[3] for image in stored["tiled"])
+    assert not any(b"\xff\xdd\x00\x04" in image[3] for image in stored["plain"])
+    with np.load(folder / "tiled.npz") as tiled, np.load(folder / "plain.npz") as plain:
+        np.testing.assert_array_equal(tiled["label"].ravel(), np.arange(9))
+        assert tiled["image"].shape == (9, 90, 105, 3)
+        np.testing.assert_array_equal(tiled["image"], plain["image"])

@@ -112,12 +112,29 @@ def test_jpeg_that_needs_no_resizing_is_kept_in_jpeg_mode(run, picture_folder, w
         write_mode=write_mode,
         compress_probability=1.0,
         pass_through=pass_through,
+        tiled=0,
         num_workers=1,
         jpeg_quality=60,
     )
     content = path.read_bytes()
     pictures = [source.read_bytes() for source in (picture_folder / "val").rglob("*.JPEG")]
     assert all((picture in content) is kept for picture in pictures)
+
+
+@pytest.mark.parametrize("pass_through", [0, 1])
+@pytest.mark.parametrize("tiled", [None, 0, 1])
+def test_jpegs_are_in_tiles_unless_that_is_switched_off(run, picture_folder, pass_through, tiled):
+    path = run(
+        split="val",
+        data_dir=picture_folder / "val",
+        max_resolution=500,
+        write_mode="jpg",
+        pass_through=pass_through,
+        tiled=tiled,
+        num_workers=1,
+    )
+    # The segment that gives the restart interval.
+    assert path.read_bytes().count(b"\xff\xdd\x00\x04") == (0 if tiled == 0 else 12)
 
 
 @pytest.mark.parametrize(("probability", "modes"), [(0, {RAW}), (1.0, {JPEG})])

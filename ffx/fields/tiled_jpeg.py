@@ -1,0 +1,127 @@
+"""JPEGs in tiles, for writing: which restart interval a picture gets, and giving it to a JPEG without loss.
+
+`ffx.kernels.tiles` says what tiles are and how a crop profits from them. Every decoder reads such a JPEG.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from ..kernels.retile import retile
+from ..kernels.tiles import tile_layout
+from ..kernels.turbojpeg import library
+from ..libffcv import imdecode
+
+__all__ = ["decoded_strictly", "retiled", "tile_interval", "tiled"]
+
+# By an MCU's width in pixels: how many a tile may have, the best first.
+_INTERVALS = {16: (2, 3), 8: (4, 6, 5, 3, 7, 2)}
+_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
+
+
+def tile_interval(units_across: int, unit_width: int) -> int:
+    """MCUs a tile for a picture of so many MCUs of `unit_width` pixels a row: tiles of about 32 pixels that divide it.
+
+    With the usual MCUs of 16 pixels that is 2 or else 3, with those of 8 pixels it is 4, 6, 5, 3, 7 or 2; where none
+    divides the row it is 1.
+
+    Measured on photographs of at most 400 and 500 pixels at quality 90 (4:2:0): narrower tiles read faster, each
+    restart costs a byte or two. From 4 MCUs to 2 a random crop gains 3 %, from 5 or more to 1 it gains 8 %
+    and more, while the file grows by 1 to 3 %; from 2 to 1 it gains 1 % for 2 % of the bytes.
+    JPEGs of ImageNet as they come, 4:4:4 with MCUs of 8 pixels: 3 MCUs 41 % for 3 % of the bytes, 7 MCUs 34 % for 1 %.
+    """
+    for interval in _INTERVALS.get(unit_width, ()):
+        if units_across % interval == 0:
+            return interval
+    return 1
+
+
+def tiled(jpeg: np.ndarray) -> np.ndarray | None:
+    """`uint8[m]`: a baseline JPEG (`uint8[n]`) in tiles, with the best Huffman codes and the same coefficients.
+
+    `None` where it is of another kind (progressive, in several scans, unusual subsampling) or not sound.
+    """
+    jpeg = np.ascontiguousarray(jpeg)
+    scan, _, _, unit_width, _, width = tile_layout(jpeg.ctypes.data, jpeg.size)
+    if scan == 0 or width == 0:
+        return None
+    result = retile(jpeg, tile_interval(-(-width // unit_width), unit_width))
+    return result if result.size else None
+
+
+def _segments(jpeg: bytes) -> tuple[list[bytes], bytes]:
+    """The segments before a JPEG's first scan, and the rest; the JPEG has been decoded before."""
+    found, position = [], 2
+    while jpeg[position + 1] != _SCAN:
+        # Fill bytes and markers without a length are rare there, and not worth their own case.
+        if jpeg[position] != 0xFF or jpeg[position + 1] == 0xFF or 0xD0 <= jpeg[position + 1] <= 0xD9:
+            raise ValueError("a JPEG's header of an unusual form")
+        stop = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+        found.append(jpeg[position:stop])
+        position = stop
+    return found, jpeg[position:]
+
+
+def _with_descriptions_of(original: bytes, changed: bytes) -> np.ndarray | None:
+    """`changed` with the applications' segments and comments of `original`: some versions of the library drop them."""
+    try:
+        (before, _), (after, scan) = _segments(original), _segments(changed)
+    except (IndexError, ValueError):
+        return None
+    descriptions = [segment for segment in before if segment[1] in _DESCRIPTIONS]
+    needed = [segment for segment in after if segment[1] not in _DESCRIPTIONS]
+    return np.frombuffer(b"".join([b"\xff\xd8", *descriptions, *needed, scan]), np.uint8)
+
+
+def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
+    """A progressive JPEG as a baseline one with the same coefficients, by libturbojpeg; `None` where that fails."""
+    library_in_use = library()
+    names = ("tjInitTransform", "tjTransform", "tjDestroy", "tjFree")
+    if library_in_use is None or not all(hasattr(library_in_use, name) for name in names):
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    make, transform, destroy, free = (getattr(library_in_use, name) for name in names)
+    make.restype, make.argtypes = pointer, []
+    transform.restype = number
+    transform.argtypes = [pointer, pointer, ctypes.c_ulong, number, pointer, pointer, pointer, number]
+    destroy.argtypes, free.argtypes, free.restype = [pointer], [pointer], None
+    handle = make()
+    if not handle:
+        return None
+    target, size = pointer(), ctypes.c_ulong()
+    # A tjtransform of zeros: a region of four ints, operation none, no options, no filter.
+    nothing = (ctypes.c_char * 64)()
+    try:
+        addresses = (ctypes.addressof(value) for value in (target, size, nothing))
+        if transform(handle, jpeg.ctypes.data, jpeg.size, 1, *addresses, 0) != 0 or not target.value:
+            return None
+        return _with_descriptions_of(bytes(jpeg), ctypes.string_at(target.value, size.value))
+    finally:
+        free(target)
+        destroy(handle)
+
+
+def decoded_strictly(jpeg: np.ndarray, height: int, width: int) -> np.ndarray | None:
+    """`uint8[height, width, 3]` as the loader decodes it, which is stricter than most; `None` where it refuses."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    failed = imdecode(jpeg, pixels, height, width, height, width, 0, 0, 1, 1, False, False)
+    return pixels if failed == 0 else None
+
+
+def retiled(jpeg: np.ndarray, pixels: np.ndarray, frame: int) -> np.ndarray:
+    """A JPEG that came from elsewhere in tiles, or its own bytes where that cannot be done safely.
+
+    Args:
+        jpeg: `uint8[n]`.
+        pixels: `uint8[height, width, 3]`, what the loader decodes it to: the result decodes to the same.
+        frame: the number of its frame marker; progressive ones are made baseline first.
+    """
+    plain = _sequential(jpeg) if frame == _PROGRESSIVE else jpeg
+    result = None if plain is None else tiled(plain)
+    if result is None:
+        return jpeg
+    found = decoded_strictly(result, *pixels.shape[:2])
+    return result if found is not None and np.array_equal(found, pixels) else jpeg

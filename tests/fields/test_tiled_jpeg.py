@@ -1,0 +1,180 @@
+"""JPEGs in tiles as the image field stores them: ordinary for everybody, without loss, the same bytes each time."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffx.errors import FieldError, PipelineError
+from ffx.fields import RGBImageField, tiled_jpeg
+from ffx.fields.rgb_image import CenterCropRGBImageDecoder, RandomResizedCropRGBImageDecoder
+from ffx.fields.tiled_jpeg import tile_interval, tiled
+from ffx.kernels.tiles import tile_layout
+from ffx.libffcv import imdecode
+from tests.pictures import decode_jpeg, encode_jpeg, make_picture
+
+
+def store(field, value):
+    """The bytes that a field stores for a value."""
+    pieces = []
+
+    def malloc(size):
+        pieces.append(np.zeros(size, np.uint8))
+        return 4096, pieces[-1]
+
+    field.encode(np.zeros(1, field.metadata_type), value, malloc)
+    return pieces[0].tobytes()
+
+
+def interval(jpeg):
+    data = np.frombuffer(jpeg, np.uint8)
+    return tile_layout(data.ctypes.data, data.size)[1]
+
+
+def pil_jpeg(picture, **options):
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "unit_width, expected",
+    [
+        (16, {1: 1, 2: 2, 3: 3, 6: 2, 9: 3, 19: 1, 25: 1, 32: 2}),
+        (8, {1: 1, 2: 2, 3: 3, 4: 4, 10: 5, 18: 6, 19: 1, 49: 7, 50: 5, 62: 2, 64: 4}),
+        (32, {1: 1, 2: 1, 16: 1}),
+    ],
+)
+def test_interval_divides_the_row_into_tiles_of_about_32_pixels(unit_width, expected):
+    assert {across: tile_interval(across, unit_width) for across in expected} == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (120, 400), (99, 304)])
+def test_made_jpegs_are_in_tiles_and_everybody_reads_the_same_pixels(size):
+    picture = make_picture(*size)
+    for mode, options in (
+        ("jpg", {}),
+        ("smart", {"smart_threshold": 1}),
+        ("proportion", {"compress_probability": 1.0}),
+    ):
+        stored = store(RGBImageField(mode, **options), picture)
+        plain = encode_jpeg(picture)
+        assert interval(stored) == tile_interval(-(-size[1] // 16), 16)
+        np.testing.assert_array_equal(decode_jpeg(stored), decode_jpeg(plain))
+        opened = Image.open(io.BytesIO(stored))
+        assert opened.size == (size[1], size[0])
+        np.testing.assert_array_equal(np.asarray(opened), np.asarray(Image.open(io.BytesIO(plain))))
+        assert stored == store(RGBImageField(mode, **options), picture)
+
+
+def test_settings_tell_of_tiles():
+    assert RGBImageField("jpg").settings()["tiled"] is True
+    settings = RGBImageField("jpg", tiled=False, retile=False).settings()
+    assert settings["tiled"] is False and settings["retile"] is False
+
+
+KEPT = {
+    "ordinary": encode_jpeg,
+    "no subsampling": lambda picture: pil_jpeg(picture, subsampling=0),
+    "4:2:2": lambda picture: pil_jpeg(picture, subsampling=1),
+    "optimised": lambda picture: pil_jpeg(picture, optimize=True),
+    "progressive": lambda picture: pil_jpeg(picture, progressive=True),
+    "progressive, grey": lambda picture: pil_jpeg(picture[..., 0], progressive=True),
+    "grey": lambda picture: pil_jpeg(picture[..., 0]),
+    "restarts": lambda picture: pil_jpeg(picture, restart_marker_rows=1),
+    "trailing bytes": lambda picture: encode_jpeg(picture) + b"junk",
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_jpegs_that_pass_through_get_tiles_without_loss(name):
+    picture = make_picture(75, 133)
+    data = KEPT[name](picture)
+    stored = store(RGBImageField("jpg", jpeg_quality=5), data)
+    assert interval(stored) > 0 and interval(data) in (0, 9)
+    np.testing.assert_array_equal(decode_jpeg(stored), decode_jpeg(data))
+    assert store(RGBImageField("jpg", jpeg_quality=5, retile=False), data) == data
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_descriptions_stay_with_a_jpeg_that_passes_through(progressive):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = pil_jpeg(make_picture(40, 50), exif=exif, comment=b"a remark", progressive=progressive)
+    stored = store(RGBImageField("jpg"), data)
+    assert interval(stored) > 0
+    image = Image.open(io.BytesIO(stored))
+    assert image.getexif()[0x0112] == 6 and image.info["comment"] == b"a remark"
+
+
+def test_fill_bytes_in_the_header_of_a_progressive_jpeg_leave_it_as_it_is():
+    data = pil_jpeg(make_picture(40, 48), progressive=True)
+    place = data.index(b"\xff\xc2")
+    data = data[:place] + b"\xff" + data[place:]
+    assert store(RGBImageField("jpg"), data) == data
+
+
+def two_scans(picture):
+    """A baseline JPEG whose components come one after the other, made of three grey ones."""
+    planes = [pil_jpeg(np.ascontiguousarray(picture[..., channel])) for channel in range(3)]
+    starts = [plane.index(b"\xff\xda") for plane in planes]
+    frame = planes[0].index(b"\xff\xc0")
+    head = planes[0][: frame + 9] + bytes([3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0]) + planes[0][frame + 13 : starts[0]]
+    head = head[: frame + 2] + (17).to_bytes(2, "big") + head[frame + 4 :]
+    scans = [
+        plane[start : start + 5] + bytes([number + 1]) + plane[start + 6 : -2]
+        for number, (plane, start) in enumerate(zip(planes, starts, strict=True))
+    ]
+    return head + b"".join(scans) + b"\xff\xd9"
+
+
+def test_what_cannot_get_tiles_is_kept_byte_for_byte():
+    data = two_scans(make_picture(40, 48))
+    assert tiled(np.frombuffer(data, np.uint8)) is None
+    assert store(RGBImageField("jpg"), data) == data
+
+
+def test_a_progressive_jpeg_is_kept_without_a_library_to_change_it(monkeypatch):
+    data = pil_jpeg(make_picture(40, 48), progressive=True)
+    monkeypatch.setattr(tiled_jpeg, "library", lambda: None)
+    assert store(RGBImageField("jpg"), data) == data
+
+
+def test_a_result_with_other_pixels_is_not_stored(monkeypatch):
+    data, other = encode_jpeg(make_picture(40, 48)), encode_jpeg(make_picture(40, 48, seed=1))
+    monkeypatch.setattr(tiled_jpeg, "tiled", lambda jpeg: np.frombuffer(other, np.uint8))
+    assert store(RGBImageField("jpg"), data) == data
+    monkeypatch.setattr(tiled_jpeg, "tiled", lambda jpeg: jpeg[: jpeg.size // 2].copy())
+    assert store(RGBImageField("jpg"), data) == data
+
+
+def test_bytes_that_are_no_picture_are_still_refused():
+    with pytest.raises(FieldError):
+        store(RGBImageField("jpg"), encode_jpeg(make_picture(40, 48))[:-200])
+
+
+# --- Upsampling ---
+
+
+def test_fast_upsampling_repeats_chroma():
+    # Grey values do not change; of chroma in 4:2:0 each sample covers two by two pixels.
+    picture = np.full((32, 48, 3), 128, np.uint8)
+    picture[:, 20:] = (180, 100, 128)
+    data = np.frombuffer(encode_jpeg(picture), np.uint8)
+    smooth, fast = np.empty_like(picture), np.empty_like(picture)
+    assert imdecode(data, smooth, 32, 48) == 0
+    assert imdecode(data, fast, 32, 48, fast_upsampling=True) == 0
+    for pixels, equal in ((smooth, False), (fast, True)):
+        chroma = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(int)
+        assert (np.abs(chroma[::2, ::2] - chroma[1::2, 1::2]).max() <= 2) == equal
+    np.testing.assert_array_equal(smooth[..., ::-1], cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
+@pytest.mark.parametrize("wrong", ["Fast", "", None, True])
+def test_unknown_upsampling_is_refused(wrong):
+    with pytest.raises(PipelineError, match="upsampling"):
+        RandomResizedCropRGBImageDecoder((8, 8), upsampling=wrong)
+    with pytest.raises(PipelineError, match="upsampling"):
+        CenterCropRGBImageDecoder((8, 8), 1, upsampling=wrong)
