@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         rounds = transposed(measure([contender], options.warm_up, options.rounds)[network])
         for size in options.sizes:
             reference = f"{size}/{SYNTHETIC}"
-            own = {name: rounds[name] for name in rounds if name.startswith(f"{size}/")}
+            own = {name: rounds[name] for name in (reference, *(f"{size}/{number}" for number in cores))}
             enough = []
             for name, found in summarise(own, FIGURES, reference).items():
                 source = name.partition("/")[2]
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
                 if source != SYNTHETIC and share["median"] >= LEAST_SHARE:
                     enough.append(int(source))
             fewest = min(enough, default=None)
-            with_cores = f"{fewest} cores" if fewest else "none of these numbers of cores"
+            with_cores = f"{fewest} core(s)" if fewest else "none of these numbers of cores"
             print(f"\n{network}, {size} px: {LEAST_SHARE:.0%} of the synthetic rate with {with_cores}\n", flush=True)
     if options.device == "cuda":
         _measure_copies(options)

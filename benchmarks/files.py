@@ -191,9 +191,14 @@ def _has_restart_markers(path: Path) -> bool:
         return b"\xff\xdd\x00\x04" in file.read(2048)
 
 
+def ffcv_is_here() -> bool:
+    """Whether FFCV can be imported."""
+    return importlib.util.find_spec("ffcv") is not None
+
+
 def ffx_file(kind: Kind, pictures: Pictures, cache: Path) -> tuple[Path, str]:
     """What ffx reads for a kind, and who wrote it: FFCV's own file where both read the same, else ffx's."""
-    system = "ffx" if kind.own or importlib.util.find_spec("ffcv") is None else "ffcv"
+    system = "ffx" if kind.own or not ffcv_is_here() else "ffcv"
     return written_file(system, kind, pictures, cache), system
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the systems that ffx is measured beside, into ffx's environment: FFCV (also for the tests that compare with it),
-# NVIDIA DALI and SPDL. Without arguments all of them; `install_peers.sh ffcv` installs one.
+# Install the systems that ffx is measured beside, into ffx's environment: FFCV (also for the tests that compare with
+# it), NVIDIA DALI and SPDL. Without arguments all of them; `install_peers.sh ffcv` installs one.
 #
 # A peer that cannot be installed is named, and the others go on; the benchmarks leave out what is not there.
 # FFCV is compiled here, and SPDL looks for FFmpeg's libraries: on Debian and Ubuntu the system's packages are fetched

@@ -108,8 +108,8 @@ main() {
         names | grep -qxF -- "$name" || { echo "on_gpu.sh: no step $name; there are: $(names | xargs)" >&2; return 2; }
     done
     mkdir -p "$state"
-    no_gpu=$("$python" -c 'import torch; print("" if torch.cuda.is_available() else "torch sees no CUDA device")' 2>&1) ||
-        no_gpu="torch cannot be imported by $python"
+    local ask='import torch; print("" if torch.cuda.is_available() else "torch sees no CUDA device")'
+    no_gpu=$("$python" -c "$ask" 2> /dev/null) || no_gpu="torch cannot be imported by $python"
     run_all "$@"
 }
 

@@ -164,5 +164,3 @@ def test_missing_interpreter_unknown_step_and_option_are_refused(machine):
     assert done.returncode == 2 and "no step made-up" in done.stderr
     assert machine.run("--made-up").returncode == 2
     assert "IMAGES=FOLDER" in machine.run("--help").stdout
-
-

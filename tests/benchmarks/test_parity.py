@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from benchmarks import files, parity
-from tests.benchmarks.helpers import measured, run_benchmarks
+from benchmarks.__main__ import main
+from benchmarks.rows import read_rows
+
+
+@pytest.fixture
+def without_ffcv(monkeypatch):
+    """FFCV takes half a minute to import; ffx's own files do as well."""
+    monkeypatch.setattr(files, "ffcv_is_here", lambda: False)
 
 
 def test_comparison_finds_mean_and_maximum():
@@ -36,48 +43,46 @@ def test_reference_is_a_crop_of_what_is_stored(picture_folder, tmp_path):
         assert abs(float(crop.mean()) - float(part.mean())) < 1
 
 
+def parity_of(picture_folder, tmp_path, *arguments):
+    """Run the command in this process; its status and rows."""
+    common = ["--images", picture_folder / "val", "--cache", tmp_path / "cache", "--out", tmp_path / "rows.jsonl"]
+    common += ["--limit", 10, "--sizes", 48, "--shares", 0.9]
+    return main(["parity", *map(str, [*common, *arguments])]), read_rows(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.usefixtures("without_ffcv")
 def test_raw_and_jpeg_are_within_their_limits(picture_folder, tmp_path):
-    rows = measured(
-        "parity", "--images", picture_folder / "val", "--cache", tmp_path / "cache", "--limit", 10,
-        "--paths", "raw", "jpeg", "--sizes", 48, "--shares", 0.9, out=tmp_path / "rows.jsonl",
-    )  # fmt: skip
+    status, rows = parity_of(picture_folder, tmp_path, "--paths", "raw", "jpeg")
+    assert status == 0
     assert [(row["path"], row["samples"], row["within"]) for row in rows] == [("raw", 10, True), ("jpeg", 10, True)]
     assert rows[0]["maximum"] <= 1
 
 
+@pytest.mark.usefixtures("without_ffcv")
 def test_exceeded_limit_is_the_exit_status(picture_folder, tmp_path, monkeypatch, capsys):
-    from benchmarks.__main__ import main
-
     monkeypatch.setattr(parity, "WAYS", (parity.Way("raw", "raw256", "opencv", mean=-1.0),))
-    arguments = ["--images", str(picture_folder / "val"), "--cache", str(tmp_path), "--limit", "4"]
-    assert main(["parity", *arguments, "--sizes", "32", "--shares", "0.9", "--paths", "raw"]) == 1
+    status, rows = parity_of(picture_folder, tmp_path, "--paths", "raw")
+    assert (status, rows[0]["within"]) == (1, False)
     assert "| NO |" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_ffcv")
 def test_options_that_a_decoder_refuses_leave_the_path_out(picture_folder, tmp_path, monkeypatch, capsys):
-    from benchmarks.__main__ import main
-
     monkeypatch.setattr(parity, "WAYS", (parity.Way("raw", "raw256", "opencv", options={"made_up": 1}),))
-    arguments = ["--images", str(picture_folder / "val"), "--cache", str(tmp_path), "--limit", "4"]
-    assert main(["parity", *arguments, "--sizes", "32", "--shares", "0.9", "--paths", "raw"]) == 0
+    assert parity_of(picture_folder, tmp_path, "--paths", "raw") == (0, [])
     assert "left out: raw" in capsys.readouterr().err
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_ffcv")
 def test_portable_code_gives_the_same_pixels(picture_folder, tmp_path):
-    rows = measured(
-        "parity", "--images", picture_folder / "val", "--cache", tmp_path / "cache", "--limit", 10,
-        "--paths", "portable-raw", "--sizes", 48, "--shares", 0.9, out=tmp_path / "rows.jsonl",
-    )  # fmt: skip
+    _, rows = parity_of(picture_folder, tmp_path, "--paths", "portable-raw")
     assert [(row["maximum"], row["within"]) for row in rows] == [(0, True)]
 
 
 @pytest.mark.slow
 def test_parity_with_ffcv_is_within_its_limits(picture_folder, tmp_path):
     pytest.importorskip("ffcv")
-    done = run_benchmarks(
-        "parity", "--images", picture_folder / "val", "--cache", tmp_path / "cache", "--limit", 10,
-        "--paths", "ffcv-raw", "ffcv-jpeg", "ffcv-stored", "--sizes", 48, "--shares", 0.9,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("| yes |") == 4
+    status, rows = parity_of(picture_folder, tmp_path, "--paths", "ffcv-raw", "ffcv-jpeg", "ffcv-stored")
+    assert status == 0
+    assert [row["path"] for row in rows] == ["ffcv-raw", "ffcv-jpeg", "ffcv-stored", "ffcv-stored"]
