@@ -168,9 +168,11 @@ def written_file(
         for older in cache.glob(f"{base.name}-*"):
             older.unlink()
         unfinished = path.with_suffix(".unfinished")
+        # For a few pictures the start of more processes would take longer than the writing.
+        workers = workers or (1 if repeats * len(pictures) < 64 else os.cpu_count())
         # Spawned: a fork would inherit the threads of whatever was imported here.
         process = multiprocessing.get_context("spawn").Process(
-            target=_write, args=(system, kind, pictures, str(unfinished), workers or os.cpu_count(), repeats)
+            target=_write, args=(system, kind, pictures, str(unfinished), workers, repeats)
         )
         process.start()
         process.join()
