@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,21 +183,26 @@ class _OpenCVPictures:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         import cv2
-        import torch
 
-        picture = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
+        picture = cv2.imread(self.paths[index])
         top, left, height, width = _random_crop(*picture.shape[:2])
         crop = picture[top : top + height, left : left + width]
-        image = cv2.resize(crop, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return (image if torch.rand(()) < 0.5 else cv2.flip(image, 1)), self.labels[index]
+        image = cv2.cvtColor(cv2.resize(crop, (self.size, self.size), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        return (image if random.random() < 0.5 else cv2.flip(image, 1)), self.labels[index]
 
 
 def _random_crop(height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random part, drawn by torchvision from torch's generator."""
-    import torch
-    from torchvision.transforms import RandomResizedCrop
+    """Top, left, height and width of a random part; the whole where ten tries do not fit, as in torchvision.
 
-    return RandomResizedCrop.get_params(torch.empty(0, height, width), list(_AREA), list(_ASPECT))
+    Python's generator: drawing from torch's costs a small picture as much as its resize.
+    """
+    for _ in range(10):
+        area = height * width * random.uniform(*_AREA)
+        aspect = math.exp(random.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
+        rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < rows <= height and 0 < columns <= width:
+            return random.randint(0, height - rows), random.randint(0, width - columns), rows, columns
+    return 0, 0, height, width
 
 
 def _opencv(task: Task) -> Iterable[Any]:
@@ -260,7 +267,6 @@ class _Spdl:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.paths, self.labels = _folder_samples(task)
-        self.random = np.random.default_rng(task.seed)
 
     def _decode(self, index: int) -> tuple[Any, int]:
         import spdl.io
@@ -268,7 +274,7 @@ class _Spdl:
         packets = spdl.io.demux_image(self.paths[index])
         top, left, height, width = _random_crop(packets.height, packets.width)
         size = self.task.size
-        mirror = "hflip," if self.random.random() < 0.5 else ""
+        mirror = "hflip," if random.random() < 0.5 else ""
         steps = f"crop={width}:{height}:{left}:{top}:exact=1,scale={size}:{size}:flags=bilinear,{mirror}format=rgb24"
         return spdl.io.decode_packets(packets, filter_desc=steps), self.labels[index]
 
@@ -285,7 +291,7 @@ class _Spdl:
 
         pipeline = (
             PipelineBuilder()
-            .add_source(self.random.permutation(len(self.paths)).tolist())
+            .add_source(random.sample(range(len(self.paths)), len(self.paths)))
             .pipe(self._decode, concurrency=self.task.workers)
             .aggregate(self.task.batch_size)
             .pipe(self._collate)

@@ -62,6 +62,17 @@ def open_described(peer, path):
     return do_round
 
 
+def test_random_crops_lie_within_the_picture_and_have_the_areas_that_were_asked_for():
+    shares = []
+    for _ in range(500):
+        top, left, height, width = peers._random_crop(300, 400)
+        assert 0 <= top <= top + height <= 300 and 0 <= left <= left + width <= 400
+        assert 0.7 < width / height < 1.4
+        shares.append(height * width / (300 * 400))
+    assert min(shares) > 0.075 and max(shares) > 0.7
+    assert peers._random_crop(1, 4000) == (0, 0, 1, 4000)
+
+
 def test_peers_say_what_they_lack(monkeypatch):
     absent = peers.Peer("absent", "no_such_package.inside", "folder", lambda task: [])
     assert "install_peers.sh" in absent.missing()
