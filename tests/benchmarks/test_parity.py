@@ -58,19 +58,21 @@ def test_raw_and_jpeg_are_within_their_limits(picture_folder, tmp_path):
     assert rows[0]["maximum"] <= 1
 
 
-@pytest.mark.usefixtures("without_ffcv")
-def test_exceeded_limit_is_the_exit_status(picture_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(parity, "WAYS", (parity.Way("raw", "raw256", "opencv", mean=-1.0),))
-    status, rows = parity_of(picture_folder, tmp_path, "--paths", "raw")
-    assert (status, rows[0]["within"]) == (1, False)
-    assert "| NO |" in capsys.readouterr().out
+@pytest.mark.parametrize("maximum, status", [(1, 0), (2, 1)])
+def test_exceeded_limit_is_the_exit_status(maximum, status, picture_folder, tmp_path, monkeypatch):
+    found = parity.Comparison(samples=3, maximum=maximum)
+    monkeypatch.setattr(parity, "_compared", lambda *_: ("ffx", found))
+    exit_status, rows = parity_of(picture_folder, tmp_path, "--paths", "raw")
+    assert (exit_status, rows[0]["within"]) == (status, status == 0)
 
 
-@pytest.mark.usefixtures("without_ffcv")
 def test_options_that_a_decoder_refuses_leave_the_path_out(picture_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(parity, "WAYS", (parity.Way("raw", "raw256", "opencv", options={"made_up": 1}),))
-    assert parity_of(picture_folder, tmp_path, "--paths", "raw") == (0, [])
-    assert "left out: raw" in capsys.readouterr().err
+    refusal = parity.open_crops("ffx", "", 32, 0.9, {"made_up": 1}, "")()
+    assert "made_up" in refusal["refused"]
+    monkeypatch.setattr(parity, "ffx_file", lambda *_: (tmp_path, "ffx"))
+    monkeypatch.setattr(parity, "measure", lambda contenders, *_: {contenders[0].name: [refusal]})
+    assert parity_of(picture_folder, tmp_path, "--paths", "jpeg-fast") == (0, [])
+    assert "left out: jpeg-fast" in capsys.readouterr().err
 
 
 @pytest.mark.slow
