@@ -48,11 +48,13 @@ format: setup ## Put the sources into the project's format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure the loader beside its peers on your pictures: make bench IMAGES=FOLDER.
+bench: setup ## Measure the loader beside its peers, print goals beside measured: make bench IMAGES=FOLDER.
 	@if [ -z "$(IMAGES)" ]; then \
 		echo "make bench: say which pictures to use, for instance: make bench IMAGES=/data/imagenet/val" >&2; exit 2; \
 	fi
 	$(BIN)/python -m benchmarks loader --images "$(IMAGES)" --out benchmarks/results/loader.jsonl
+	$(BIN)/python -m benchmarks report --readme README.md
+	-$(BIN)/python -m benchmarks goals
 
 clean: ## Remove the environment, build products and caches (never runs/ or results).
 	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache

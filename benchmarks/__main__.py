@@ -1,22 +1,38 @@
-"""Choose the benchmark: `python -m benchmarks loader` or `python -m benchmarks parity`."""
+"""Choose the benchmark: `python -m benchmarks loader`, `python -m benchmarks goals`, and so on."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Sequence
 
-from . import loader, parity
+__all__ = ["COMMANDS", "main"]
 
-__all__ = ["main"]
+# Each is a module with a docstring, `add_options(parser)` and `run(options)`, which returns an exit status.
+COMMANDS = (
+    "loader",
+    "goals",
+    "decode",
+    "resize",
+    "scaling",
+    "startup",
+    "memory",
+    "writer",
+    "feeding",
+    "timetable",
+    "parity",
+    "report",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark that `arguments` (default: the command line's) name; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (loader, parity):
-        name = module.__name__.rpartition(".")[2]
-        command = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__)
+    for name in COMMANDS:
+        module = importlib.import_module(f"{__package__}.{name}")
+        text = module.__doc__ or ""
+        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         module.add_options(command)
         command.set_defaults(run=module.run)

@@ -17,10 +17,32 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["append_row", "describe_commit", "describe_machine", "describe_run", "median_with_interval"]
+__all__ = [
+    "ROOT",
+    "append_row",
+    "describe_commit",
+    "describe_machine",
+    "describe_run",
+    "median_with_interval",
+    "package_version",
+    "read_rows",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("ffx", "ffcv", "torch", "torchvision", "numba", "numpy", "opencv-python-headless", "pillow", "turbojpeg")
+PACKAGES = (
+    "ffx",
+    "ffcv",
+    "torch",
+    "torchvision",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "turbojpeg",
+    "nvidia-dali-cuda120",
+    "nvidia-dali-cuda130",
+    "spdl",
+)
 
 
 def median_with_interval(values: Sequence[float], confidence: float = 0.95, draws: int = 10_000) -> dict[str, float]:
@@ -54,18 +76,23 @@ def _memory_bytes() -> int | None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return processor, cores, memory, system and Python of this machine."""
-    return {
+    """Return processor, cores, memory, system, Python and (where there is one) GPU of this machine."""
+    machine = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round((_memory_bytes() or 0) / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+    gpu = _gpu()
+    return machine if gpu is None else {**machine, "gpu": gpu}
 
 
 def describe_commit() -> dict[str, Any]:
-    """Return the repository's commit, and whether tracked files differ from it; `None` outside a repository."""
+    """Return the repository's commit, and whether tracked files differ from it; `None` outside a repository.
+
+    A copy without its history may be told its commit by the environment variable `BENCHMARKS_COMMIT`.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -74,18 +101,21 @@ def describe_commit() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    commit = git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD") or os.environ.get("BENCHMARKS_COMMIT")
     changed = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": None if changed is None else bool(changed)}
 
 
+def package_version(package: str) -> str | None:
+    """The version of an installed package, `None` where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    versions = {package: version for package in PACKAGES if (version := package_version(package)) is not None}
     # Run from the repository, ffx need not be installed.
     versions.setdefault("ffx", re.search(r'__version__ = "(.+)"', (ROOT / "ffx/__init__.py").read_text())[1])
     return versions
@@ -109,6 +139,17 @@ def describe_run() -> dict[str, Any]:
     }
 
 
+def _gpu() -> str | None:
+    """Name of the first NVIDIA GPU, as the driver's program tells it."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.splitlines()[0].strip() if done.stdout.strip() else None
+
+
 def append_row(path: Path | None, row: dict[str, Any]) -> None:
     """Append `row` as one line of JSON to `path`; without a path, do nothing."""
     if path is None:
@@ -116,3 +157,10 @@ def append_row(path: Path | None, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(row, sort_keys=True) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, oldest first; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]

@@ -1,10 +1,11 @@
-"""One peer in a process of its own: opens its loader, then runs an epoch for each line that it is sent.
+"""One contender in a process of its own: prepares its work, then does a round for each line that it is sent.
 
-Started by `loader`; speaks JSON, one object a line, over the file descriptors that it gets.
+Started by `harness`; speaks JSON, one object a line, over the file descriptors that it gets.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
@@ -12,11 +13,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cpu_seconds", "main", "run_epoch"]
+__all__ = ["cpu_seconds", "descendants", "main", "run_epoch", "timed"]
 
 
 def _ticks_and_children(process: int) -> tuple[int, list[int]]:
@@ -28,19 +29,29 @@ def _ticks_and_children(process: int) -> tuple[int, list[int]]:
     return sum(map(int, fields[11:15])), children
 
 
+def descendants(process: int) -> list[int]:
+    """Numbers of a process and of all processes that it and its descendants started and that still live."""
+    found, waiting = [], [process]
+    while waiting:
+        found.append(waiting.pop())
+        try:
+            waiting += _ticks_and_children(found[-1])[1]
+        except OSError:  # ended since it was listed
+            continue
+    return found
+
+
 def cpu_seconds() -> float:
     """Return the processor time of this process and all its descendants, living or reaped, in seconds."""
     if not Path("/proc/self/stat").exists():
         times = os.times()
         return times.user + times.system + times.children_user + times.children_system
-    ticks, waiting = 0, [os.getpid()]
-    while waiting:
+    ticks = 0
+    for process in descendants(os.getpid()):
         try:
-            more, children = _ticks_and_children(waiting.pop())
+            ticks += _ticks_and_children(process)[0]
         except OSError:  # ended since it was listed
             continue
-        ticks += more
-        waiting += children
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -53,6 +64,14 @@ def run_epoch(loader: Iterable[Any]) -> dict[str, Any]:
         if first is None:
             first = time.perf_counter() - start
     return {"images": images, "wall": time.perf_counter() - start, "cpu": cpu_seconds() - start_cpu, "first": first}
+
+
+def timed(work: Callable[[], int]) -> dict[str, Any]:
+    """Call `work`, which returns how many images it did; return images, wall seconds and CPU seconds."""
+    # The process's own clock: /proc counts in hundredths of a second, too coarse for a kernel.
+    start_cpu, start = time.process_time(), time.perf_counter()
+    images = work()
+    return {"images": images, "wall": time.perf_counter() - start, "cpu": time.process_time() - start_cpu}
 
 
 def _requests() -> queue.SimpleQueue[None]:
@@ -77,23 +96,21 @@ def _end_with_error(failure: threading.ExceptHookArgs) -> None:
 
 
 def main() -> None:
-    """Read the task from the command line, then run epochs until standard input ends."""
+    """Prepare the work that the command line names, then do a round of it for each line until standard input ends."""
     request = json.loads(sys.argv[1])
     if request["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     # Answers go where nothing else is printed: peers write to standard output.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-
-    from .peers import PEERS, Task
-
     requests = _requests()
     threading.excepthook = _end_with_error
-    loader = PEERS[request["peer"]].open(Task(**request["task"]))
+    module, _, function = request["function"].partition(":")
+    do_round = getattr(importlib.import_module(module), function)(**request["arguments"])
     answers.write(json.dumps({"ready": True}) + "\n")
     while True:
         requests.get()
-        answers.write(json.dumps(run_epoch(loader)) + "\n")
+        answers.write(json.dumps(do_round()) + "\n")
 
 
 if __name__ == "__main__":
