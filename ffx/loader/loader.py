@@ -25,6 +25,7 @@ from ..traversal_order import QuasiRandom, Random, Sequential
 from ..traversal_order.base import GlobalOrder, TraversalOrder, rank_and_world
 from .device import CudaLink, HostLink, link_to
 from .epoch_iterator import EpochIterator
+from .resident import resident_data
 from .slots import SlotPool
 from .specs import complete_specs
 
@@ -130,7 +131,8 @@ class Loader:
         )
         self.plan = Plan(self.graph)
         # Mistakes in a pipeline show here, not in a thread at the first epoch.
-        self.plan.schedule(self.seed, 0)
+        schedule = self.plan.schedule(self.seed, 0)
+        self.file_data = resident_data(self.fname, (step.declaration.file_range for step in schedule.steps))
         self.slot_pool = SlotPool()
         self._links: dict[torch.device | None, HostLink | CudaLink] = {}
         self._has_duplicates = indices is not None and len(np.unique(self.indices)) < len(self.indices)
@@ -260,6 +262,7 @@ class Loader:
     def close(self) -> None:
         """Give the loader's memory back and unmap the file. Safe to call twice."""
         self.slot_pool.clear()
+        self.file_data.clear()
         close = getattr(self.memory_manager, "close", None)
         if close is not None:
             close()

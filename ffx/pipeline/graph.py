@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import FfxError, PipelineError
 from ..kernels.rng import operation_key
 from .allocation_query import Allocation, AllocationQuery
-from .operation import NativeStep, Operation
+from .operation import FileRange, NativeStep, Operation
 from .pipeline_spec import PipelineSpec
 from .state import INITIAL_STATE, State
 
@@ -57,6 +57,7 @@ class Declaration:
     memory: Allocation | None
     shared_memory: AllocationQuery | None
     native: NativeStep | None
+    file_range: FileRange | None = None
 
 
 class Graph:
@@ -136,8 +137,10 @@ class Graph:
         first = 0 if parent is None else 1
         for position, operation in enumerate(operations, first):
             self._check(name, position, operation)
-            parent = Node(name, position, operation, parent, field_name)
-            self.nodes.append(parent)
+            # Parts have the operation's own position, so that others draw the same numbers with them and without.
+            for part in (*_host_parts(operation), operation):
+                parent = Node(name, position, part, parent, field_name)
+                self.nodes.append(parent)
         self.leaves[name] = parent
 
     @staticmethod
@@ -177,6 +180,7 @@ class Graph:
             operation.accept_globals(self.metadata[f"f{index}"], self.memory_read)
             state, memory = operation.declare_state_and_memory(previous)
             shared = operation.declare_shared_memory(previous)
+            file_range = operation.file_range() if isinstance(operation, Operation) else None
         except FfxError as error:
             raise PipelineError(f"{node.label}: {error}") from error
         except Exception as error:
@@ -187,7 +191,12 @@ class Graph:
                 "put it before ToTensor()"
             )
         native = operation.native_step(previous) if _native_is_current(operation) else None
-        return Declaration(node, previous, state, memory, shared, native)
+        return Declaration(node, previous, state, memory, shared, native, file_range)
+
+
+def _host_parts(operation: Operation) -> Sequence[Operation]:
+    """What runs before an operation at its place; those of FFCV's protocol alone have nothing."""
+    return operation.host_parts() if isinstance(operation, Operation) else ()
 
 
 def _native_is_current(operation: Operation) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from .allocation_query import Allocation, AllocationQuery
 from .state import State
 
-__all__ = ["Operation", "NativeStep"]
+__all__ = ["FileRange", "NativeStep", "Operation"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class NativeStep:
         accepts_flip: the kernel can mirror its result: `(probability word, key word)` are the
             indices into `words` that the planner fills in when a flip is fused; else `None`.
         flip_probability: set by a flip that can be fused into the step before it.
+        room: set where a batch's result is one row of bytes, not a row of samples: called with the batch's
+            input, it returns how many bytes that is.
     """
 
     kernel: Any
@@ -34,6 +37,21 @@ class NativeStep:
     keep: tuple = field(default=(), compare=False)
     accepts_flip: tuple[int, int] | None = None
     flip_probability: float | None = None
+    room: Callable[[np.ndarray], int] | None = None
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """Bytes of the file that an operation wants in a device's memory for as long as the loader lives.
+
+    Attributes:
+        device: where.
+        start, stop: offsets in the file.
+    """
+
+    device: torch.device
+    start: int
+    stop: int
 
 
 class Operation(ABC):
@@ -48,6 +66,8 @@ class Operation(ABC):
     - `with_indices`: it gets the samples' indices in the file (`uint64[n]`) as a further argument.
     - `with_random`: it gets `uint64[n, 3]` random streams as the last argument: see
       `ffx.kernels.rng`; numbers drawn from them depend on seed, epoch, sample and operation alone.
+    - `with_storage`: it gets the state of the storage as a further argument, as decoders do.
+    - `with_file_data`: it gets the bytes of its `file_range` as a further argument, a tensor there.
 
     Decoders get the indices as their input, and after `memory` (and the indices, if asked for) the
     field's metadata (one record a sample of the file) and the state of the storage, which
@@ -56,9 +76,11 @@ class Operation(ABC):
     Attributes:
         per_sample: the function treats each sample by itself, so it may be called on parts of a
             batch by several threads at once. A subclass that changes `generate_code` says it again.
+        passes_flip_on: a flip behind it can be done by the operation before it.
     """
 
     per_sample: bool = False
+    passes_flip_on: bool = False
 
     def __init__(self) -> None:
         self.metadata: np.ndarray | None = None
@@ -72,6 +94,14 @@ class Operation(ABC):
         """Called with the field's metadata, `record[num_samples]`, and the storage's reader."""
         self.metadata = metadata
         self.memory_read = memory_read
+
+    def host_parts(self) -> Sequence[Operation]:
+        """Operations of its own that run before it, at its place of the pipeline; they are asked for once."""
+        return ()
+
+    def file_range(self) -> FileRange | None:
+        """What of the file it wants on a device; asked for after `declare_state_and_memory`."""
+        return None
 
     @abstractmethod
     def generate_code(self) -> Callable:

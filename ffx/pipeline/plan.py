@@ -121,9 +121,10 @@ class Plan:
         front: list[Step] = []
         tail: list[Step] = []
         at_front: set[Node] = set()
-        fused: set[Node] = set()
+        # Flips that are fused, by the node whose result is mirrored already.
+        fused: dict[Node, Node] = {}
         for node, declaration in declarations.items():
-            if node in fused:
+            if node in fused.values():
                 continue
             key = epoch_key(seed, epoch, node.random_key)
             kind = self._kind(declaration)
@@ -134,8 +135,10 @@ class Plan:
                 flip = self._fusable_flip(declarations, declaration)
                 if flip is not None:
                     step = _fuse(step, declarations[flip], epoch_key(seed, epoch, flip.random_key))
-                    fused.add(flip)
-            if kind is Kind.NATIVE and (node.parent is None or node.parent in at_front):
+                    fused[flip.parent] = flip
+            if node in fused:
+                step = replace(step, aliases=(fused[node],))
+            if kind is Kind.NATIVE and _is_by_sample(step, at_front):
                 front.append(step)
                 at_front.update((node, *step.aliases))
             else:
@@ -150,15 +153,21 @@ class Plan:
         return Kind.COMPILED
 
     def _fusable_flip(self, declarations: dict[Node, Declaration], declaration: Declaration) -> Node | None:
-        """The flip that this native step can do in the same pass: its only follower, and no result
-        of the step itself is wanted."""
-        if declaration.native.accepts_flip is None or declaration.node in self.graph.leaves.values():
+        """The flip that this native step can do in the same pass: its only follower (or that of operations
+        which pass it on), and no result before the flip is wanted."""
+        if declaration.native.accepts_flip is None:
             return None
-        children = self.graph.children(declaration.node)
-        if len(children) != 1:
-            return None
-        native = declarations[children[0]].native
-        return children[0] if native is not None and native.flip_probability is not None else None
+        node = declaration.node
+        while True:
+            children = self.graph.children(node)
+            if node in self.graph.leaves.values() or len(children) != 1:
+                return None
+            native = declarations[children[0]].native
+            if native is not None and native.flip_probability is not None:
+                return children[0]
+            if not getattr(children[0].operation, "passes_flip_on", False):
+                return None
+            node = children[0]
 
     def function(self, step: Step) -> Called:
         """The function of a step that is not native, compiled at the first call."""
@@ -173,6 +182,8 @@ class Plan:
                 compiled,
                 with_indices=bool(getattr(code, "with_indices", False)),
                 with_random=bool(getattr(code, "with_random", False)),
+                with_storage=bool(getattr(code, "with_storage", False)),
+                with_file_data=bool(getattr(code, "with_file_data", False)),
             )
         return self._functions[key]
 
@@ -194,9 +205,16 @@ class Called:
     code: Callable
     with_indices: bool
     with_random: bool
+    with_storage: bool = False
+    with_file_data: bool = False
 
     def __call__(self, *arguments):
         return self.code(*arguments)
+
+
+def _is_by_sample(step: Step, at_front: set[Node]) -> bool:
+    """Whether a native step needs only what is there of one sample: not the batch's size, nothing of the tail."""
+    return step.native.room is None and (step.node.parent is None or step.node.parent in at_front)
 
 
 def _fuse(step: Step, flip: Declaration, flip_key: int) -> Step:
@@ -204,7 +222,7 @@ def _fuse(step: Step, flip: Declaration, flip_key: int) -> Step:
     words = list(step.native.words)
     words[probability] = float_bits(flip.native.flip_probability)
     words[key] = flip_key
-    return replace(step, native=replace(step.native, words=tuple(words)), aliases=(flip.node,))
+    return replace(step, native=replace(step.native, words=tuple(words)))
 
 
 @njit(nogil=True, cache=True)
