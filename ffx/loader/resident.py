@@ -85,7 +85,7 @@ def _upload(path: str, wanted: FileRange) -> torch.Tensor:
             copied[turn] = None if stream is None else stream.record_event()
     if stream is not None:
         # Other streams read it, and the chunks are let go of.
-        stream.synchronize()
+        stream.record_event().synchronize()
     return data
 
 
