@@ -25,7 +25,7 @@ from ..kernels.crop_twin import crop_requested
 from ..kernels.taps import AREA
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.device import resolve_device
-from ..pipeline.operation import FileRange, NativeStep, Operation
+from ..pipeline.operation import FileRange, NativeStep, Operation, PixelStep
 from ..pipeline.state import INITIAL_STATE, State
 from .image_decoders import ResizedCropRGBImageDecoder, SimpleRGBImageDecoder
 
@@ -56,6 +56,7 @@ class DeviceDecoder(SimpleRGBImageDecoder):
 
     per_sample = False
     passes_flip_on = True
+    takes_pixel_steps = True
 
     def __init__(self, decoder: ResizedCropRGBImageDecoder, device: torch.device | str | int, resident: bool) -> None:
         super().__init__()
@@ -95,6 +96,11 @@ class DeviceDecoder(SimpleRGBImageDecoder):
             self._resolved = device
         return self._resolved
 
+    def mean_share(self) -> float:
+        """About how much of an image a crop covers, rather more than less."""
+        scale = self.decoder.scale
+        return min(1.1 * (scale[0] + scale[1]) / 2, 1.0) if isinstance(scale, (tuple, list)) else 1.0
+
     def file_range(self) -> FileRange | None:
         if not self.resident:
             return None
@@ -110,6 +116,12 @@ class DeviceDecoder(SimpleRGBImageDecoder):
 
     def generate_code(self) -> Callable:
         return _DeviceCrop(self.settled_device(), self.resident)
+
+    def generate_code_with(self, pixel_steps: Sequence[PixelStep]) -> Callable:
+        """The function that crops and does what the operations behind do to the pixels, in one pass."""
+        tables = [step.table() for step in pixel_steps if step.table is not None]
+        channels_first = any(step.channels_first for step in pixel_steps)
+        return _DeviceCrop(self.settled_device(), self.resident, tables[0], channels_first)
 
     def native_step(self, previous_state: State) -> NativeStep | None:
         return None
@@ -186,7 +198,8 @@ class CropParts(_HostPart):
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         # Room for what a sample needs in the mean; the loader makes more where a batch needs it.
-        shape = (8 * request.REQUEST_WORDS + int(_stored_bytes(self.metadata).mean()),)
+        part_bytes = self.owner.mean_share() * float(_stored_bytes(self.metadata).mean())
+        shape = (8 * request.REQUEST_WORDS + int(part_bytes),)
         return replace(previous_state, shape=shape, dtype=_BYTE), AllocationQuery(shape, _BYTE)
 
     def native_step(self, previous_state: State) -> NativeStep | None:
@@ -215,11 +228,18 @@ class _DeviceCrop:
     Args:
         device: where.
         resident: the images' data come with each call; else they are in the buffer that the host sends.
+        table: `[256, 3]`: what each grey level becomes, by channel; `None`: they stay as they are.
+        channels_first: the result is seen as `(batch, channels, height, width)`.
     """
 
-    def __init__(self, device: torch.device, resident: bool) -> None:
+    def __init__(
+        self, device: torch.device, resident: bool, table: torch.Tensor | None = None, channels_first: bool = False
+    ) -> None:
         self.with_file_data = resident
         self._device = device
+        self._table = table
+        self._tables: dict[int, torch.Tensor] = {}
+        self._channels_first = channels_first
         self._staging: dict[int, torch.Tensor] = {}
 
     def __call__(self, sent: np.ndarray, images: torch.Tensor, data: torch.Tensor | None = None) -> torch.Tensor:
@@ -228,12 +248,27 @@ class _DeviceCrop:
         requests = words.view(len(images), request.REQUEST_WORDS)
         data = staged if data is None else data
         if self._device.type == "cpu":
-            crop_requested(requests.numpy(), data.numpy(), images.numpy())
+            self._crop_here(requests, data, images)
         else:
             from ..kernels.crop_triton import launch
 
-            launch(requests, data, images)
-        return images
+            launch(requests, data, images, self._table_there())
+        return images.permute(0, 3, 1, 2) if self._channels_first else images
+
+    def _crop_here(self, requests: torch.Tensor, data: torch.Tensor, images: torch.Tensor) -> None:
+        levels = images if self._table is None else torch.empty(images.shape, dtype=torch.uint8)
+        crop_requested(requests.numpy(), data.numpy(), levels.numpy())
+        if self._table is not None:
+            images.copy_(self._table[levels.long(), torch.arange(3)])
+
+    def _table_there(self) -> torch.Tensor | None:
+        """The table on the GPU, copied there once for each stream: nobody waits for it."""
+        if self._table is None:
+            return None
+        stream = torch.cuda.current_stream(self._device).cuda_stream
+        if stream not in self._tables:
+            self._tables[stream] = self._table.pin_memory().to(self._device, non_blocking=True)
+        return self._tables[stream]
 
     def _stage(self, sent: torch.Tensor) -> torch.Tensor:
         """The host's bytes on the device, in memory that the stream's next batch overwrites."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import FfxError, PipelineError
 from ..kernels.rng import operation_key
 from .allocation_query import Allocation, AllocationQuery
-from .operation import FileRange, NativeStep, Operation
+from .operation import FileRange, NativeStep, Operation, PixelStep
 from .pipeline_spec import PipelineSpec
 from .state import INITIAL_STATE, State
 
@@ -57,6 +57,7 @@ class Declaration:
     memory: Allocation | None
     shared_memory: AllocationQuery | None
     native: NativeStep | None
+    pixel_step: PixelStep | None = None
     file_range: FileRange | None = None
 
 
@@ -190,8 +191,9 @@ class Graph:
                 f"{node.label} works on arrays, but what it gets is a tensor on {previous.device}: "
                 "put it before ToTensor()"
             )
-        native = operation.native_step(previous) if _native_is_current(operation) else None
-        return Declaration(node, previous, state, memory, shared, native, file_range)
+        native = operation.native_step(previous) if _is_current(operation, "native_step") else None
+        pixel_step = operation.pixel_step(previous) if _is_current(operation, "pixel_step") else None
+        return Declaration(node, previous, state, memory, shared, native, pixel_step, file_range)
 
 
 def _host_parts(operation: Operation) -> Sequence[Operation]:
@@ -199,8 +201,8 @@ def _host_parts(operation: Operation) -> Sequence[Operation]:
     return operation.host_parts() if isinstance(operation, Operation) else ()
 
 
-def _native_is_current(operation: Operation) -> bool:
-    """Whether `native_step` speaks for the operation's code: no subclass changed one without the other."""
+def _is_current(operation: Operation, form: str) -> bool:
+    """Whether a method speaks for the operation's code: no subclass changed one without the other."""
     if not isinstance(operation, Operation):
         return False
     order = type(operation).__mro__
@@ -208,5 +210,5 @@ def _native_is_current(operation: Operation) -> bool:
     def definition(name: str) -> int:
         return next(place for place, cls in enumerate(order) if name in vars(cls))
 
-    native = definition("native_step")
-    return native <= definition("generate_code") and native <= definition("declare_state_and_memory")
+    place = definition(form)
+    return place <= definition("generate_code") and place <= definition("declare_state_and_memory")

@@ -13,7 +13,7 @@ import torch
 from .allocation_query import Allocation, AllocationQuery
 from .state import State
 
-__all__ = ["FileRange", "NativeStep", "Operation"]
+__all__ = ["FileRange", "NativeStep", "Operation", "PixelStep"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,19 @@ class NativeStep:
     accepts_flip: tuple[int, int] | None = None
     flip_probability: float | None = None
     room: Callable[[np.ndarray], int] | None = None
+
+
+@dataclass(frozen=True)
+class PixelStep:
+    """What an operation does to image tensors, where whoever makes the images can do it in the same pass.
+
+    Attributes:
+        table: called, it gives `[256, channels]`: what each uint8 value becomes; `None`: values stay.
+        channels_first: the result is seen as `(channels, height, width)`, its memory is not.
+    """
+
+    table: Callable[[], torch.Tensor] | None = None
+    channels_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,10 +90,13 @@ class Operation(ABC):
         per_sample: the function treats each sample by itself, so it may be called on parts of a
             batch by several threads at once. A subclass that changes `generate_code` says it again.
         passes_flip_on: a flip behind it can be done by the operation before it.
+        takes_pixel_steps: it has a method `generate_code_with(pixel_steps)`, whose function does the work of the
+            operations behind it too.
     """
 
     per_sample: bool = False
     passes_flip_on: bool = False
+    takes_pixel_steps: bool = False
 
     def __init__(self) -> None:
         self.metadata: np.ndarray | None = None
@@ -124,5 +140,12 @@ class Operation(ABC):
 
         Called after `declare_state_and_memory`. It must compute what `generate_code` computes.
         A subclass that changes `generate_code` but not this method is never run by it.
+        """
+        return None
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        """This operation as a part of whatever makes the images before it, or `None`.
+
+        The same holds for it as for `native_step`.
         """
         return None

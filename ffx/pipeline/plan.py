@@ -18,6 +18,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,7 +27,7 @@ from ..kernels.memory import float_bits
 from ..kernels.rng import epoch_key
 from .compiler import Compiler
 from .graph import Declaration, Graph, Node
-from .operation import NativeStep, Operation
+from .operation import NativeStep, Operation, PixelStep
 
 __all__ = ["Called", "Kind", "Plan", "Schedule", "Step", "is_per_sample", "seed_generators"]
 
@@ -49,6 +50,7 @@ class Step:
         native: for a native step its kernel and words, with a fused flip's numbers filled in.
         random_key: Philox key of the operation in this epoch.
         aliases: nodes whose result this step makes too (a flip that was fused into it).
+        pixel_steps: what it does beside its own work, for some of those.
     """
 
     node: Node
@@ -57,6 +59,7 @@ class Step:
     random_key: int
     native: NativeStep | None = None
     aliases: tuple[Node, ...] = ()
+    pixel_steps: tuple[PixelStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +126,9 @@ class Plan:
         at_front: set[Node] = set()
         # Flips that are fused, by the node whose result is mirrored already.
         fused: dict[Node, Node] = {}
+        made: set[Node] = set()
         for node, declaration in declarations.items():
-            if node in fused.values():
+            if node in made:
                 continue
             key = epoch_key(seed, epoch, node.random_key)
             kind = self._kind(declaration)
@@ -136,8 +140,8 @@ class Plan:
                 if flip is not None:
                     step = _fuse(step, declarations[flip], epoch_key(seed, epoch, flip.random_key))
                     fused[flip.parent] = flip
-            if node in fused:
-                step = replace(step, aliases=(fused[node],))
+            step = self._with_followers(step, declarations, fused)
+            made.update(step.aliases)
             if kind is Kind.NATIVE and _is_by_sample(step, at_front):
                 front.append(step)
                 at_front.update((node, *step.aliases))
@@ -169,13 +173,40 @@ class Plan:
                 return None
             node = children[0]
 
+    def _with_followers(self, step: Step, declarations: dict[Node, Declaration], fused: dict[Node, Node]) -> Step:
+        """The step with those behind it that it makes too: a flip, or all up to a look-up of the pixels' values."""
+        alone = (fused[step.node],) if step.node in fused else ()
+        followers = self._pixel_followers(step.node, declarations, fused)
+        steps = tuple(one.pixel_step for one in map(declarations.get, followers) if one.pixel_step is not None)
+        if all(one.table is None for one in steps) or not getattr(step.node.operation, "takes_pixel_steps", False):
+            return replace(step, aliases=alone)
+        state = declarations[followers[-1]].state
+        # Whoever takes pixel steps writes to one buffer, of images as they lie in memory.
+        query: Any = step.declaration.memory
+        memory = replace(query, dtype=state.dtype)
+        declaration = replace(step.declaration, state=state, memory=memory)
+        return replace(step, declaration=declaration, aliases=tuple(followers), pixel_steps=steps)
+
+    def _pixel_followers(
+        self, node: Node, declarations: dict[Node, Declaration], fused: dict[Node, Node]
+    ) -> list[Node]:
+        """The row of nodes behind `node` that are fused flips or pixel steps, each the only one to want the last."""
+        followers: list[Node] = []
+        while node not in self.graph.leaves.values() and len(children := self.graph.children(node)) == 1:
+            if declarations[children[0]].pixel_step is None and fused.get(node) is not children[0]:
+                break
+            node = children[0]
+            followers.append(node)
+        return followers
+
     def function(self, step: Step) -> Called:
         """The function of a step that is not native, compiled at the first call."""
         key = (step.node, Compiler.is_enabled)
         if key not in self._functions:
             # One instance may stand in several places, and remembers only what it declared last.
             self.graph.declare_again(step.declaration)
-            code = step.node.operation.generate_code()
+            operation: Any = step.node.operation
+            code = operation.generate_code_with(step.pixel_steps) if step.pixel_steps else operation.generate_code()
             compiled = Compiler.compile(code) if step.kind is Kind.COMPILED else code
             # Attributes of the generated function say how to call it; a dispatcher keeps none.
             self._functions[key] = Called(

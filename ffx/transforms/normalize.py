@@ -12,7 +12,7 @@ import torch
 from ..errors import PipelineError
 from ..kernels import normalize as kernel
 from ..pipeline.allocation_query import Allocation, AllocationQuery
-from ..pipeline.operation import NativeStep, Operation
+from ..pipeline.operation import NativeStep, Operation, PixelStep
 from ..pipeline.state import State
 from ._checks import expect_image, expect_uint8
 from ._dtypes import HALF_BITS, numpy_dtype, torch_dtype
@@ -102,6 +102,9 @@ class NormalizeImage(Operation):
 
         normalize.is_parallel = True
         return normalize
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        return PixelStep(table=self.table) if previous_state.dtype is torch.uint8 else None
 
     def native_step(self, previous_state: State) -> NativeStep | None:
         if not self._on_arrays:

@@ -9,7 +9,7 @@ import torch
 
 from ..pipeline.allocation_query import Allocation
 from ..pipeline.device import resolve_device
-from ..pipeline.operation import Operation
+from ..pipeline.operation import Operation, PixelStep
 from ..pipeline.state import State
 from ._checks import expect_tensor
 
@@ -38,6 +38,9 @@ class ToDevice(Operation):
         expect_tensor(self, previous_state)
         self._resolved = resolve_device(self.device, "ToDevice", "use ToDevice('cpu'), or leave ToDevice out")
         return replace(previous_state, device=self._resolved), None
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        return PixelStep() if self._resolved == previous_state.device else None
 
     def generate_code(self) -> Callable:
         # Asked for at each call: another epoch may have another device.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..pipeline.allocation_query import Allocation
-from ..pipeline.operation import Operation
+from ..pipeline.operation import Operation, PixelStep
 from ..pipeline.state import State
 from ._dtypes import holds_half, torch_dtype
 
@@ -33,6 +33,9 @@ class ToTensor(Operation):
             return previous_state, None
         self._view = torch.float16 if holds_half(previous_state.dtype) else None
         return replace(previous_state, jit_mode=False, dtype=self._view or torch_dtype(previous_state.dtype)), None
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        return None if previous_state.jit_mode else PixelStep()
 
     def generate_code(self) -> Callable:
         view = self._view

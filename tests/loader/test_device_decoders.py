@@ -10,7 +10,8 @@ import torch
 from ffx.errors import LoaderError, PipelineError
 from ffx.fields.decoders import CenterCropRGBImageDecoder, RandomResizedCropRGBImageDecoder
 from ffx.kernels import step
-from ffx.kernels.crop_request import CROP_HEIGHT, CROP_WIDTH, LEFT, OFFSET, REQUEST_WORDS, TOP
+from ffx.kernels.crop_request import CROP_HEIGHT, CROP_WIDTH, LEFT, MODE, OFFSET, REQUEST_WORDS, TOP, YUV420_MODE
+from ffx.kernels.image import RAW_MODE
 from ffx.loader import OrderOption, resident
 from ffx.pipeline import Compiler, PipelineSpec
 from ffx.pipeline.state import INITIAL_STATE
@@ -62,15 +63,86 @@ def test_images_are_those_of_the_cpu_decoder_within_a_grey_level(raw_file, decod
         assert_alike(found, expected)
 
 
+MEAN, STD = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]
+
+
+class OwnModule(torch.nn.Module):
+    """Somebody's module that changes nothing; nothing is fused across it."""
+
+    def forward(self, images):
+        """The images."""
+        return images
+
+
+ROWS = {
+    "as in FFCV's examples": lambda dtype: [
+        RandomHorizontalFlip(),
+        ToTensor(),
+        ToDevice("cpu"),
+        ToTorchImage(),
+        NormalizeImage(MEAN, STD, dtype),
+    ],
+    "normalised first": lambda dtype: [RandomHorizontalFlip(), NormalizeImage(MEAN, STD, dtype), ToTorchImage()],
+    "one by one": lambda dtype: [
+        RandomHorizontalFlip(),
+        OwnModule(),
+        ToTorchImage(),
+        OwnModule(),
+        NormalizeImage(MEAN, STD, dtype),
+    ],
+}
+
+
 @BOTH
-def test_usual_operations_may_follow(raw_file, kept):
-    mean, std = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]
-    rest = [ToTensor(), ToDevice("cpu"), ToTorchImage(), NormalizeImage(mean, std, torch.float16)]
-    images, _ = epoch(raw_file, random_crop().on("cpu", resident=kept), RandomHorizontalFlip(), *rest)
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_usual_operations_may_follow(raw_file, kept, row, dtype):
+    decoder = random_crop().on("cpu", resident=kept)
+    with load(raw_file, pipelines={"image": [decoder, *ROWS[row](dtype)]}) as loader:
+        batches = [images for images, _ in loader]
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in batches)
+    images = torch.cat(batches)
     levels, _ = epoch(raw_file, random_crop().on("cpu", resident=kept), RandomHorizontalFlip())
-    assert images.shape == (60, 3, *SIZE) and images.dtype == np.float16
-    expected = (levels.transpose(0, 3, 1, 2) - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    np.testing.assert_array_equal(images, expected.astype(np.float16))
+    expected = (levels.transpose(0, 3, 1, 2) - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+    assert images.dtype is dtype
+    np.testing.assert_array_equal(images.numpy(), expected.astype(images.numpy().dtype))
+
+
+@pytest.mark.parametrize(("row", "left"), [("as in FFCV's examples", 0), ("normalised first", 0), ("one by one", 4)])
+def test_normalisation_is_fused_into_the_crop(raw_file, row, left):
+    decoder = random_crop().on("cpu")
+    pipelines = {"image": [decoder, *ROWS[row](torch.bfloat16)], "label": None}
+    with load(raw_file, pipelines=pipelines) as loader:
+        steps = loader.plan.schedule(0, 0).steps
+        crop = next(number for number, step in enumerate(steps) if step.node.operation is decoder)
+        assert len(steps) - crop - 1 == left
+        assert bool(steps[crop].pixel_steps) == (left == 0)
+        assert next(iter(loader))[0].dtype is torch.bfloat16
+
+
+@BOTH
+def test_nothing_is_fused_that_somebody_wants_before_it(raw_file, kept):
+    levels = ToTorchImage()
+    rest = [RandomHorizontalFlip(), levels, NormalizeImage(MEAN, STD, torch.float32)]
+    pipelines = {
+        "image": [random_crop().on("cpu", resident=kept), *rest],
+        "levels": PipelineSpec(levels, transforms=[]),
+        "label": None,
+    }
+    with load(raw_file, pipelines=pipelines) as loader:
+        for images, wanted in loader:
+            assert wanted.dtype is torch.uint8
+            expected = (wanted.numpy() - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+            np.testing.assert_array_equal(images.numpy(), expected.astype(np.float32))
+
+
+def test_subclass_with_code_of_its_own_is_not_fused(raw_file):
+    class Zero(NormalizeImage):
+        def generate_code(self):
+            return lambda images, _: torch.zeros(images.shape)
+
+    with load(raw_file, pipelines={"image": [random_crop().on("cpu"), Zero(MEAN, STD, torch.float32)]}) as loader:
+        assert not any(images.any() for images, _ in loader)
 
 
 @BOTH
@@ -175,6 +247,12 @@ def requests_for(path, member=None, value=None):
     words[step.OWN :] = description.words
     kernel = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(description.kernel.address)
     return kernel(words.ctypes.data, 0, len(ids), 0), requests
+
+
+def test_planes_of_yuv_are_requested_as_such(raw_file):
+    outcome, requests = requests_for(raw_file, "mode", YUV420_MODE)
+    assert outcome == step.OK
+    assert requests[3, MODE] == YUV420_MODE and requests[4, MODE] == RAW_MODE
 
 
 def test_requests_lie_within_their_images(raw_file):
