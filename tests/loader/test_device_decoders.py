@@ -2,6 +2,11 @@
 the pixels take. What needs a GPU is in `test_on_a_gpu`."""
 
 import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from ffx.pipeline.state import INITIAL_STATE
 from ffx.reader import Reader
 from ffx.transforms import NormalizeImage, RandomHorizontalFlip, ToDevice, ToTensor, ToTorchImage
 from tests.fields.decoding import Stored
+from tests.loader import pretended_gpu
 from tests.loader.conftest import write
 from tests.loader.helpers import load
 from tests.pictures import make_picture
@@ -347,3 +353,26 @@ def test_file_that_ends_early_is_named(raw_file, tmp_path, monkeypatch):
 
 def test_there_is_some_memory_here():
     assert resident.free_bytes(torch.device("cpu")) > 1 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["host", "streamed", "resident"])
+def test_path_to_a_gpu_is_complete_and_waits_for_nothing_in_the_loop(raw_file, tmp_path, way):
+    pytest.importorskip("triton")
+    script = Path(pretended_gpu.__file__)
+    subprocess.run(
+        [sys.executable, script, raw_file, way, tmp_path / "results.npz"],
+        env={**os.environ, "PYTHONPATH": str(script.parents[2])},
+        check=True,
+    )
+    results = np.load(tmp_path / "results.npz")
+    images, labels = pretended_gpu.epoch(str(raw_file), "cpu")
+    np.testing.assert_array_equal(results["labels"], labels)
+    assert results["images"].dtype == np.float16
+    one_level = 1.01 / 60
+    assert np.abs(results["images"].astype(float) - images.astype(float)).max() <= (0 if way == "host" else one_level)
+    notes = json.loads(str(results["notes"]))
+    assert set(notes) == {"copy", "wait for an event"}
+    # Images (or what they are made from) and labels of each batch; once the table, and the file where it is resident.
+    once = {"host": 0, "streamed": 1, "resident": 2}
+    assert notes.count("copy") == 2 * pretended_gpu.SAMPLES // pretended_gpu.BATCH + once[way]
