@@ -16,11 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .device_crop import SKIPPED, WAYS, open_loader
+
 __all__ = ["add_options", "covered", "run", "summarise_trace"]
 
-# Exit status of a benchmark that lacks something and measured nothing (as automake has it).
-SKIPPED = 77
-WAYS = ("host", "streamed", "resident")
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 ALLOCATIONS = ("cudaMalloc", "cudaHostAlloc", "cudaFree", "cudaFreeHost")
 
@@ -93,32 +92,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps in the trace, after as many that warm up")
 
 
-def _loader(options: argparse.Namespace, way: str) -> Any:
-    import torch
-
-    from ffx.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
-    from ffx.loader import Loader, OrderOption
-    from ffx.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToDevice, ToTensor, ToTorchImage
-
-    device = torch.device("cuda", torch.cuda.current_device())
-    decoder = RandomResizedCropRGBImageDecoder((options.size, options.size))
-    if way != "host":
-        decoder = decoder.on(device, resident=way == "resident")
-    mean, std = [123.7, 116.3, 103.5], [58.4, 57.1, 57.4]
-    image = [decoder, RandomHorizontalFlip(), ToTensor(), ToDevice(device), ToTorchImage()]
-    return Loader(
-        str(options.beton),
-        options.batch_size,
-        options.workers,
-        order=OrderOption.RANDOM,
-        seed=0,
-        pipelines={
-            "image": [*image, NormalizeImage(mean, std, torch.bfloat16)],
-            "label": [IntDecoder(), ToTensor(), Squeeze(), ToDevice(device)],
-        },
-    )
-
-
 def _batches(loader: Any) -> Iterable[Any]:
     while True:
         yield from loader
@@ -142,7 +115,7 @@ def _trace(options: argparse.Namespace, way: str) -> Path:
 
     path = options.out / f"{way}-{options.network}-{options.size}.json"
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with _loader(options, way) as loader:
+    with open_loader(options.beton, way, options.size, options.batch_size, options.workers) as loader:
         if len(loader) < 1:
             raise SystemExit(f"benchmarks: {options.beton} has fewer images than --batch-size {options.batch_size}")
         batches = iter(_batches(loader))

@@ -1,4 +1,4 @@
-"""What the trace benchmark reads off a trace, on made ones; making one needs a GPU."""
+"""The benchmarks of a GPU, as far as the CPU can show them: what is read off a trace, and epochs on the CPU twin."""
 
 import argparse
 import random
@@ -6,7 +6,11 @@ import random
 import pytest
 import torch
 
-from benchmarks.trace import SKIPPED, add_options, covered, run, summarise_trace
+from benchmarks import device_crop, trace
+from benchmarks.device_crop import SKIPPED, WAYS, epoch, open_loader
+from benchmarks.trace import covered, summarise_trace
+from tests.loader.conftest import write
+from tests.pictures import PictureDataset
 
 
 def gpu_event(kind, name, start, length, stream):
@@ -48,9 +52,22 @@ def test_copies_from_pageable_memory_are_counted_and_none_is_no_overlap():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(tmp_path, capsys):
+@pytest.mark.parametrize("benchmark", [trace, device_crop])
+def test_without_a_gpu_it_says_so(benchmark, tmp_path, capsys):
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    benchmark.add_options(parser)
     options = parser.parse_args(["--beton", "none.beton", "--out", str(tmp_path / "out")])
-    assert run(options) == SKIPPED and "no CUDA device" in capsys.readouterr().err
+    assert benchmark.run(options) == SKIPPED and "no CUDA device" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_same_epoch(tmp_path, way):
+    path = write(tmp_path / "raw.beton", PictureDataset(10), write_mode="raw")
+    waited = []
+    with open_loader(path, way, 16, 4, 1, "float16", samples=24, device="cpu") as loader:
+        images, labels = next(iter(loader))
+        assert images.shape == (4, 3, 16, 16) and images.dtype is torch.float16 and labels.shape == (4,)
+        found = epoch(loader, lambda: waited.append(True))
+    assert found["images"] == 24 and waited == [True]
+    assert found["images_a_second"] == pytest.approx(20 / found["wall"])
