@@ -59,7 +59,7 @@ class EpochIterator:
             loader.field_name_to_f_ix,
             context,
             context.storage_words(),
-            loader.file_data,
+            loader.keep_on_devices(schedule),
         )
         # The front and, for each native step of the tail, one more round of tasks, for every slot.
         capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))

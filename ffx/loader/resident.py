@@ -27,19 +27,17 @@ def free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_data(path: str, ranges: Iterable[FileRange | None]) -> dict[FileRange, torch.Tensor]:
+def resident_data(path: str, ranges: Iterable[FileRange]) -> dict[FileRange, torch.Tensor]:
     """The bytes of each range, `uint8[stop - start]` on its device.
 
     Args:
         path: of the file.
-        ranges: `None` stands for an operation that wants nothing.
+        ranges: may name one twice.
 
     Raises:
         LoaderError: they do not fit (then nothing is uploaded), or the file cannot be read to their end.
     """
-    wanted = dict.fromkeys(one for one in ranges if one is not None)
-    if not wanted:
-        return {}
+    wanted = dict.fromkeys(ranges)
     status = os.stat(path)
     version = (os.path.realpath(path), status.st_ino, status.st_size, status.st_mtime_ns)
     found = {one: _uploaded.get((version, one)) for one in wanted}

@@ -49,8 +49,9 @@ class ToTorchImage(Operation):
         return state, None if self.channels_last else AllocationQuery(shape, dtype, previous_state.device)
 
     def pixel_step(self, previous_state: State) -> PixelStep | None:
-        as_they_are = self.channels_last and previous_state.dtype is not torch.int16
-        return PixelStep(channels_first=True) if as_they_are else None
+        # Not a second time, nor where bits are read as another type.
+        only_seen_so = self.channels_last and previous_state.shape[2] == 3 and previous_state.dtype is not torch.int16
+        return PixelStep(channels_first=True) if only_seen_so else None
 
     def generate_code(self) -> Callable:
         channels_last, convert_back = self.channels_last, self.convert_back_int16

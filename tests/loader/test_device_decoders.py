@@ -126,6 +126,12 @@ def test_normalisation_is_fused_into_the_crop(raw_file, row, left):
         assert next(iter(loader))[0].dtype is torch.bfloat16
 
 
+def test_dimensions_are_turned_round_as_often_as_asked(raw_file):
+    rest = [ToTorchImage(), ToTorchImage(), ToTorchImage(), NormalizeImage(MEAN, STD, torch.float32)]
+    with load(raw_file, pipelines={"image": [center_crop().on("cpu"), *rest]}) as loader:
+        assert next(iter(loader))[0].shape[1:] == (*SIZE, 3)
+
+
 @BOTH
 def test_nothing_is_fused_that_somebody_wants_before_it(raw_file, kept):
     levels = ToTorchImage()
@@ -334,6 +340,13 @@ def test_upload_in_chunks_is_the_files_bytes_and_shared(raw_file, monkeypatch):
         assert wanted == also and data is shared
         np.testing.assert_array_equal(data.numpy(), np.fromfile(raw_file, np.uint8)[wanted.start : wanted.stop])
     assert not loader.file_data
+
+
+def test_closed_loader_uploads_again(raw_file):
+    with load(raw_file, pipelines={"image": [center_crop().on("cpu", resident=True)]}) as loader:
+        first = [images.clone() for images, _ in loader]
+        loader.close()
+        assert all(torch.equal(one, images) for one, (images, _) in zip(first, loader, strict=True))
 
 
 def test_file_that_ends_early_is_named(raw_file, tmp_path, monkeypatch):
