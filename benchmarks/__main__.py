@@ -20,6 +20,8 @@ COMMANDS = (
     "writer",
     "feeding",
     "timetable",
+    "device_crop",
+    "trace",
     "parity",
     "report",
 )

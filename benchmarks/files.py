@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import importlib.util
@@ -18,7 +19,18 @@ from PIL import Image
 
 from .rows import ROOT, package_version
 
-__all__ = ["KINDS", "Kind", "NotWritten", "Pictures", "ffx_file", "image_folder", "jpeg_folder", "written_file"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "NotWritten",
+    "Pictures",
+    "add_file_options",
+    "ffx_file",
+    "file_of",
+    "image_folder",
+    "jpeg_folder",
+    "written_file",
+]
 
 
 class NotWritten(Exception):
@@ -236,3 +248,19 @@ def image_folder(pictures: Pictures, cache: Path) -> Path:
         target.symlink_to(path.resolve())
     unfinished.rename(folder)
     return folder
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of a benchmark that reads one file: `--beton`, or `--images` to write one of."""
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--beton", type=Path, help="file with the fields image (raw or YUV 4:2:0) and label")
+    chosen.add_argument("--images", type=Path, help="folder with pictures to write such a file of: raw, 400 pixels")
+    parser.add_argument("--cache", type=Path, default=Path("runs/benchmarks"), help="folder for the file to write")
+    parser.add_argument("--limit", type=int, default=1000, help="pictures that are used")
+
+
+def file_of(options: argparse.Namespace) -> Path:
+    """Return the file that the options of `add_file_options` ask for, written if need be."""
+    if options.beton is not None:
+        return options.beton
+    return written_file("ffx", KINDS["raw400"], Pictures(options.images, options.limit), options.cache)

@@ -17,6 +17,7 @@ import numpy as np
 from ffx.kernels.jpeg import decode_region, decode_whole
 from ffx.kernels.memory import THREAD_WORDS
 from ffx.kernels.resize import resize_crop
+from ffx.kernels.taps import AREA
 
 from .harness import Round
 from .worker import timed
@@ -133,7 +134,7 @@ def _ffx_resize() -> Callable[[np.ndarray, Crop, int], None]:
         stride, (height, width) = picture.strides[0], picture.shape[:2]
         _check(
             resize_crop(
-                picture.ctypes.data, stride, height, width, *crop, target.ctypes.data, *size, 0, words.ctypes.data
+                picture.ctypes.data, stride, height, width, *crop, target.ctypes.data, *size, 0, AREA, words.ctypes.data
             )
         )
 

@@ -42,6 +42,9 @@ steps() {
     for network in resnet18 resnet50; do
         echo "timetable-$network 450 benchmarks timetable $training --networks $network --out $rows/timetable.jsonl"
     done
+    local file="--images $images --cache $state/cache --limit 500"
+    echo "device_crop 300 benchmarks device_crop $file --rounds 5 --out $rows/device_crop.jsonl"
+    echo "trace 200 benchmarks trace $file --ways host streamed resident --out $rows/trace"
     local peers="ffx ffx-to-gpu ffcv dali-cpu dali-gpu"
     echo "loader-1 500 benchmarks loader $common --kinds jpg500 --sizes 224 --peers $peers --rounds 5" \
         "--reference dali-gpu --out $rows/loader.jsonl"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import PipelineError
 from ..format import IMAGE_METADATA
@@ -161,6 +162,21 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
             return state, result
         # A subclass with code of its own expects what FFCV gives: room for a whole decoded image too.
         return state, (result, AllocationQuery((int(self.max_height) * int(self.max_width) * 3,), _BYTE))
+
+    def on(self, device: torch.device | str | int, resident: bool = False) -> Operation:
+        """This decoder with its crop and resize done on a device: `uint8[batch, *output_size, 3]` tensors there.
+
+        For files of raw or YUV 4:2:0 images, on machines with few cores (docs/gpu.md). The same seed gives the
+        same crops; grey levels differ by at most one.
+
+        Args:
+            device: a GPU, such as `"cuda:0"` (or `"cpu"`: slow, for tests).
+            resident: keep the file's images in the device's memory, from when the loader is made; else each
+                batch's crops are sent there.
+        """
+        from .device_crop import DeviceDecoder
+
+        return DeviceDecoder(self, device, resident)
 
     def generate_code(self) -> Callable:
         get_crop = Compiler.compile(self.get_crop_generator)

@@ -97,7 +97,8 @@ class CudaLink:
 
     def finish(self) -> None:
         """Wait for everything that was submitted to the copy stream."""
-        self._stream.synchronize()
+        # By an event: `torch.cuda.set_sync_debug_mode` takes the other way for a mistake in the user's loop.
+        self._stream.record_event().synchronize()
 
 
 def link_to(device: torch.device | None) -> HostLink | CudaLink:

@@ -54,7 +54,12 @@ class EpochIterator:
         except MemoryError as error:
             raise LoaderError(f"{loader.fname}: {QUASIRANDOM_ERROR_MSG}") from error
         source = Source(
-            loader.fname, loader.reader.metadata, loader.field_name_to_f_ix, context, context.storage_words()
+            loader.fname,
+            loader.reader.metadata,
+            loader.field_name_to_f_ix,
+            context,
+            context.storage_words(),
+            loader.keep_on_devices(schedule),
         )
         # The front and, for each native step of the tail, one more round of tasks, for every slot.
         capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))

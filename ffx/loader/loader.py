@@ -17,14 +17,15 @@ from ..fields.base import Field
 from ..kernels.cores import usable_cores
 from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
 from ..pipeline.graph import Graph
-from ..pipeline.operation import Operation
+from ..pipeline.operation import FileRange, Operation
 from ..pipeline.pipeline_spec import PipelineSpec
-from ..pipeline.plan import Plan
+from ..pipeline.plan import Plan, Schedule
 from ..reader import Reader
 from ..traversal_order import QuasiRandom, Random, Sequential
 from ..traversal_order.base import GlobalOrder, TraversalOrder, rank_and_world
 from .device import CudaLink, HostLink, link_to
 from .epoch_iterator import EpochIterator
+from .resident import resident_data
 from .slots import SlotPool
 from .specs import complete_specs
 
@@ -130,7 +131,9 @@ class Loader:
         )
         self.plan = Plan(self.graph)
         # Mistakes in a pipeline show here, not in a thread at the first epoch.
-        self.plan.schedule(self.seed, 0)
+        schedule = self.plan.schedule(self.seed, 0)
+        self.file_data: dict[FileRange, torch.Tensor] = {}
+        self.keep_on_devices(schedule)
         self.slot_pool = SlotPool()
         self._links: dict[torch.device | None, HostLink | CudaLink] = {}
         self._has_duplicates = indices is not None and len(np.unique(self.indices)) < len(self.indices)
@@ -209,6 +212,17 @@ class Loader:
             self._links[device] = link_to(device)
         return self._links[device]
 
+    def keep_on_devices(self, schedule: Schedule) -> dict[FileRange, torch.Tensor]:
+        """What of the file a schedule's operations want in a device's memory; uploaded where it isn't there yet.
+
+        Raises:
+            LoaderError: it does not fit.
+        """
+        wanted = [step.declaration.file_range for step in schedule.steps if step.declaration.file_range is not None]
+        if not all(one in self.file_data for one in wanted):
+            self.file_data = resident_data(self.fname, wanted)
+        return self.file_data
+
     def occurrences(self, order: np.ndarray) -> np.ndarray | None:
         """How often each sample of this epoch's order came before in it: `uint32`, `None` if none comes twice.
 
@@ -260,6 +274,7 @@ class Loader:
     def close(self) -> None:
         """Give the loader's memory back and unmap the file. Safe to call twice."""
         self.slot_pool.clear()
+        self.file_data.clear()
         close = getattr(self.memory_manager, "close", None)
         if close is not None:
             close()

@@ -116,6 +116,16 @@ class Slot:
         """The whole buffer that a native step writes to."""
         return self._memory[step.node][0]
 
+    def room(self, step: Step, count: int) -> np.ndarray:
+        """`uint8[count]` of a step whose result has a size of its own: its buffer, or a larger one from now on."""
+        buffers = self._memory[step.node]
+        if buffers[0].nbytes < count:
+            # An eighth more, so that slowly growing batches do not allocate each time.
+            query = AllocationQuery((count * 9 // 8 // self.batch_size + 1,), buffers[0].dtype)
+            self._queries[step.node] = [query]
+            buffers[0] = allocate(query, self.batch_size, self.pinned)
+        return buffers[0].reshape(-1)[:count]
+
     def bind(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
         """Prepare the slot for an epoch: where its kernels read and write, the epoch's random keys.
 

@@ -6,7 +6,7 @@ treats samples alone by slices, any other function gets the whole batch here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..kernels import turbojpeg
 from ..kernels.rng import seed_from
 from ..memory_managers.base import MemoryContext
 from ..pipeline.graph import Node
+from ..pipeline.operation import FileRange
 from ..pipeline.plan import Kind, Plan, Schedule, Step, is_per_sample, seed_generators
 from .engine import Engine, Stage
 from .slots import Slot
@@ -40,6 +41,7 @@ class Source:
         indices: each field's number in the file.
         context: the storage's open context.
         storage: the storage's words for native kernels, `int64[STORAGE_WORDS]`.
+        file_data: what of the file lies in a device's memory, `uint8[bytes]`.
     """
 
     file_name: str
@@ -47,6 +49,7 @@ class Source:
     indices: dict[str, int]
     context: MemoryContext
     storage: np.ndarray
+    file_data: Mapping[FileRange, torch.Tensor]
 
 
 class Tail:
@@ -129,13 +132,14 @@ class Tail:
                     f"{step.node.parent.label if step.node.parent else 'its source'} made {source.dtype} of shape "
                     f"{source.shape}: what an operation declares and what it returns must agree"
                 )
-        target = making.slot.target(step)
+        room = None if step.native.room is None else step.native.room(source)
+        target = making.slot.target(step) if room is None else making.slot.room(step, room)
         making.slot.connect(step, source, target)
         stage = making.slot.stage(step)
         self._engine.submit(stage, making.count)
         self._engine.wait(stage)
         self._raise_failure(stage, (step,), making.sample_ids)
-        return target[: making.count]
+        return target[: making.count] if room is None else target
 
     def _run_slices(self, step: Step, making: _Making) -> np.ndarray:
         """Call a function that treats each sample by itself on parts of the batch, on all workers."""
@@ -173,6 +177,10 @@ class Tail:
         if decodes:
             number = self._source.indices[step.node.field_name]
             arguments += [self._source.metadata[f"f{number}"], self._source.context.state]
+        elif function.with_storage:
+            arguments.append(self._source.context.state)
+        if function.with_file_data:
+            arguments.append(self._source.file_data[step.declaration.file_range])
         if step.declaration.shared_memory is not None:
             arguments.append(self._shared(step, making))
         if function.with_random:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import FfxError, PipelineError
 from ..kernels.rng import operation_key
 from .allocation_query import Allocation, AllocationQuery
-from .operation import NativeStep, Operation
+from .operation import FileRange, NativeStep, Operation, PixelStep
 from .pipeline_spec import PipelineSpec
 from .state import INITIAL_STATE, State
 
@@ -57,6 +57,8 @@ class Declaration:
     memory: Allocation | None
     shared_memory: AllocationQuery | None
     native: NativeStep | None
+    pixel_step: PixelStep | None = None
+    file_range: FileRange | None = None
 
 
 class Graph:
@@ -136,8 +138,10 @@ class Graph:
         first = 0 if parent is None else 1
         for position, operation in enumerate(operations, first):
             self._check(name, position, operation)
-            parent = Node(name, position, operation, parent, field_name)
-            self.nodes.append(parent)
+            # Parts have the operation's own position, so that others draw the same numbers with them and without.
+            for part in (*_host_parts(operation), operation):
+                parent = Node(name, position, part, parent, field_name)
+                self.nodes.append(parent)
         self.leaves[name] = parent
 
     @staticmethod
@@ -177,6 +181,7 @@ class Graph:
             operation.accept_globals(self.metadata[f"f{index}"], self.memory_read)
             state, memory = operation.declare_state_and_memory(previous)
             shared = operation.declare_shared_memory(previous)
+            file_range = operation.file_range() if isinstance(operation, Operation) else None
         except FfxError as error:
             raise PipelineError(f"{node.label}: {error}") from error
         except Exception as error:
@@ -186,12 +191,18 @@ class Graph:
                 f"{node.label} works on arrays, but what it gets is a tensor on {previous.device}: "
                 "put it before ToTensor()"
             )
-        native = operation.native_step(previous) if _native_is_current(operation) else None
-        return Declaration(node, previous, state, memory, shared, native)
+        native = operation.native_step(previous) if _is_current(operation, "native_step") else None
+        pixel_step = operation.pixel_step(previous) if _is_current(operation, "pixel_step") else None
+        return Declaration(node, previous, state, memory, shared, native, pixel_step, file_range)
 
 
-def _native_is_current(operation: Operation) -> bool:
-    """Whether `native_step` speaks for the operation's code: no subclass changed one without the other."""
+def _host_parts(operation: Operation) -> Sequence[Operation]:
+    """What runs before an operation at its place; those of FFCV's protocol alone have nothing."""
+    return operation.host_parts() if isinstance(operation, Operation) else ()
+
+
+def _is_current(operation: Operation, form: str) -> bool:
+    """Whether a method speaks for the operation's code: no subclass changed one without the other."""
     if not isinstance(operation, Operation):
         return False
     order = type(operation).__mro__
@@ -199,5 +210,5 @@ def _native_is_current(operation: Operation) -> bool:
     def definition(name: str) -> int:
         return next(place for place, cls in enumerate(order) if name in vars(cls))
 
-    native = definition("native_step")
-    return native <= definition("generate_code") and native <= definition("declare_state_and_memory")
+    place = definition(form)
+    return place <= definition("generate_code") and place <= definition("declare_state_and_memory")

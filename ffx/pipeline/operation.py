@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import PipelineError
 from .allocation_query import Allocation, AllocationQuery
 from .state import State
 
-__all__ = ["NativeStep", "Operation", "one_of"]
+__all__ = ["FileRange", "NativeStep", "Operation", "PixelStep", "one_of"]
 
 
 def one_of(owner: Any, name: str, value: Any, choices: Iterable[str]) -> str:
@@ -40,6 +41,8 @@ class NativeStep:
         accepts_flip: the kernel can mirror its result: `(probability word, key word)` are the
             indices into `words` that the planner fills in when a flip is fused; else `None`.
         flip_probability: set by a flip that can be fused into the step before it.
+        room: set where a batch's result is one row of bytes, not a row of samples: called with the batch's
+            input, it returns how many bytes that is.
     """
 
     kernel: Any
@@ -47,6 +50,34 @@ class NativeStep:
     keep: tuple = field(default=(), compare=False)
     accepts_flip: tuple[int, int] | None = None
     flip_probability: float | None = None
+    room: Callable[[np.ndarray], int] | None = None
+
+
+@dataclass(frozen=True)
+class PixelStep:
+    """What an operation does to image tensors, where whoever makes the images can do it in the same pass.
+
+    Attributes:
+        table: called, it gives `[256, channels]`: what each uint8 value becomes; `None`: values stay.
+        channels_first: the result is seen as `(channels, height, width)`, its memory is not.
+    """
+
+    table: Callable[[], torch.Tensor] | None = None
+    channels_first: bool = False
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """Bytes of the file that an operation wants in a device's memory for as long as the loader lives.
+
+    Attributes:
+        device: where.
+        start, stop: offsets in the file.
+    """
+
+    device: torch.device
+    start: int
+    stop: int
 
 
 class Operation(ABC):
@@ -61,6 +92,8 @@ class Operation(ABC):
     - `with_indices`: it gets the samples' indices in the file (`uint64[n]`) as a further argument.
     - `with_random`: it gets `uint64[n, 3]` random streams as the last argument: see
       `ffx.kernels.rng`; numbers drawn from them depend on seed, epoch, sample and operation alone.
+    - `with_storage`: it gets the state of the storage as a further argument, as decoders do.
+    - `with_file_data`: it gets the bytes of its `file_range` as a further argument, a tensor there.
 
     Decoders get the indices as their input, and after `memory` (and the indices, if asked for) the
     field's metadata (one record a sample of the file) and the state of the storage, which
@@ -69,9 +102,14 @@ class Operation(ABC):
     Attributes:
         per_sample: the function treats each sample by itself, so it may be called on parts of a
             batch by several threads at once. A subclass that changes `generate_code` says it again.
+        passes_flip_on: a flip behind it can be done by the operation before it.
+        takes_pixel_steps: it has a method `generate_code_with(pixel_steps)`, whose function does the work of the
+            operations behind it too.
     """
 
     per_sample: bool = False
+    passes_flip_on: bool = False
+    takes_pixel_steps: bool = False
 
     def __init__(self) -> None:
         self.metadata: np.ndarray | None = None
@@ -85,6 +123,14 @@ class Operation(ABC):
         """Called with the field's metadata, `record[num_samples]`, and the storage's reader."""
         self.metadata = metadata
         self.memory_read = memory_read
+
+    def host_parts(self) -> Sequence[Operation]:
+        """Operations of its own that run before it, at its place of the pipeline; they are asked for once."""
+        return ()
+
+    def file_range(self) -> FileRange | None:
+        """What of the file it wants on a device; asked for after `declare_state_and_memory`."""
+        return None
 
     @abstractmethod
     def generate_code(self) -> Callable:
@@ -107,5 +153,12 @@ class Operation(ABC):
 
         Called after `declare_state_and_memory`. It must compute what `generate_code` computes.
         A subclass that changes `generate_code` but not this method is never run by it.
+        """
+        return None
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        """This operation as a part of whatever makes the images before it, or `None`.
+
+        The same holds for it as for `native_step`.
         """
         return None

@@ -18,6 +18,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,7 +27,7 @@ from ..kernels.memory import float_bits
 from ..kernels.rng import epoch_key
 from .compiler import Compiler
 from .graph import Declaration, Graph, Node
-from .operation import NativeStep, Operation
+from .operation import NativeStep, Operation, PixelStep
 
 __all__ = ["Called", "Kind", "Plan", "Schedule", "Step", "is_per_sample", "seed_generators"]
 
@@ -49,6 +50,7 @@ class Step:
         native: for a native step its kernel and words, with a fused flip's numbers filled in.
         random_key: Philox key of the operation in this epoch.
         aliases: nodes whose result this step makes too (a flip that was fused into it).
+        pixel_steps: what it does beside its own work, for some of those.
     """
 
     node: Node
@@ -57,6 +59,7 @@ class Step:
     random_key: int
     native: NativeStep | None = None
     aliases: tuple[Node, ...] = ()
+    pixel_steps: tuple[PixelStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +124,11 @@ class Plan:
         front: list[Step] = []
         tail: list[Step] = []
         at_front: set[Node] = set()
-        fused: set[Node] = set()
+        # Flips that are fused, by the node whose result is mirrored already.
+        fused: dict[Node, Node] = {}
+        made: set[Node] = set()
         for node, declaration in declarations.items():
-            if node in fused:
+            if node in made:
                 continue
             key = epoch_key(seed, epoch, node.random_key)
             kind = self._kind(declaration)
@@ -134,8 +139,10 @@ class Plan:
                 flip = self._fusable_flip(declarations, declaration)
                 if flip is not None:
                     step = _fuse(step, declarations[flip], epoch_key(seed, epoch, flip.random_key))
-                    fused.add(flip)
-            if kind is Kind.NATIVE and (node.parent is None or node.parent in at_front):
+                    fused[flip.parent] = flip
+            step = self._with_followers(step, declarations, fused)
+            made.update(step.aliases)
+            if kind is Kind.NATIVE and _is_by_sample(step, at_front):
                 front.append(step)
                 at_front.update((node, *step.aliases))
             else:
@@ -150,15 +157,47 @@ class Plan:
         return Kind.COMPILED
 
     def _fusable_flip(self, declarations: dict[Node, Declaration], declaration: Declaration) -> Node | None:
-        """The flip that this native step can do in the same pass: its only follower, and no result
-        of the step itself is wanted."""
-        if declaration.native.accepts_flip is None or declaration.node in self.graph.leaves.values():
+        """The flip that this native step can do in the same pass: its only follower (or that of operations
+        which pass it on), and no result before the flip is wanted."""
+        if declaration.native.accepts_flip is None:
             return None
-        children = self.graph.children(declaration.node)
-        if len(children) != 1:
-            return None
-        native = declarations[children[0]].native
-        return children[0] if native is not None and native.flip_probability is not None else None
+        node = declaration.node
+        while True:
+            children = self.graph.children(node)
+            if node in self.graph.leaves.values() or len(children) != 1:
+                return None
+            native = declarations[children[0]].native
+            if native is not None and native.flip_probability is not None:
+                return children[0]
+            if not getattr(children[0].operation, "passes_flip_on", False):
+                return None
+            node = children[0]
+
+    def _with_followers(self, step: Step, declarations: dict[Node, Declaration], fused: dict[Node, Node]) -> Step:
+        """The step with those behind it that it makes too: a flip, or all up to a look-up of the pixels' values."""
+        alone = (fused[step.node],) if step.node in fused else ()
+        followers = self._pixel_followers(step.node, declarations, fused)
+        steps = tuple(one.pixel_step for one in map(declarations.get, followers) if one.pixel_step is not None)
+        if all(one.table is None for one in steps) or not getattr(step.node.operation, "takes_pixel_steps", False):
+            return replace(step, aliases=alone)
+        state = declarations[followers[-1]].state
+        # Whoever takes pixel steps writes to one buffer, of images as they lie in memory.
+        query: Any = step.declaration.memory
+        memory = replace(query, dtype=state.dtype)
+        declaration = replace(step.declaration, state=state, memory=memory)
+        return replace(step, declaration=declaration, aliases=tuple(followers), pixel_steps=steps)
+
+    def _pixel_followers(
+        self, node: Node, declarations: dict[Node, Declaration], fused: dict[Node, Node]
+    ) -> list[Node]:
+        """The row of nodes behind `node` that are fused flips or pixel steps, each the only one to want the last."""
+        followers: list[Node] = []
+        while node not in self.graph.leaves.values() and len(children := self.graph.children(node)) == 1:
+            if declarations[children[0]].pixel_step is None and fused.get(node) is not children[0]:
+                break
+            node = children[0]
+            followers.append(node)
+        return followers
 
     def function(self, step: Step) -> Called:
         """The function of a step that is not native, compiled at the first call."""
@@ -166,13 +205,16 @@ class Plan:
         if key not in self._functions:
             # One instance may stand in several places, and remembers only what it declared last.
             self.graph.declare_again(step.declaration)
-            code = step.node.operation.generate_code()
+            operation: Any = step.node.operation
+            code = operation.generate_code_with(step.pixel_steps) if step.pixel_steps else operation.generate_code()
             compiled = Compiler.compile(code) if step.kind is Kind.COMPILED else code
             # Attributes of the generated function say how to call it; a dispatcher keeps none.
             self._functions[key] = Called(
                 compiled,
                 with_indices=bool(getattr(code, "with_indices", False)),
                 with_random=bool(getattr(code, "with_random", False)),
+                with_storage=bool(getattr(code, "with_storage", False)),
+                with_file_data=bool(getattr(code, "with_file_data", False)),
             )
         return self._functions[key]
 
@@ -194,9 +236,16 @@ class Called:
     code: Callable
     with_indices: bool
     with_random: bool
+    with_storage: bool = False
+    with_file_data: bool = False
 
     def __call__(self, *arguments):
         return self.code(*arguments)
+
+
+def _is_by_sample(step: Step, at_front: set[Node]) -> bool:
+    """Whether a native step needs only what is there of one sample: not the batch's size, nothing of the tail."""
+    return step.native.room is None and (step.node.parent is None or step.node.parent in at_front)
 
 
 def _fuse(step: Step, flip: Declaration, flip_key: int) -> Step:
@@ -204,7 +253,7 @@ def _fuse(step: Step, flip: Declaration, flip_key: int) -> Step:
     words = list(step.native.words)
     words[probability] = float_bits(flip.native.flip_probability)
     words[key] = flip_key
-    return replace(step, native=replace(step.native, words=tuple(words)), aliases=(flip.node,))
+    return replace(step, native=replace(step.native, words=tuple(words)))
 
 
 @njit(nogil=True, cache=True)

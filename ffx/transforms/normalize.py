@@ -12,7 +12,7 @@ import torch
 from ..errors import PipelineError
 from ..kernels import normalize as kernel
 from ..pipeline.allocation_query import Allocation, AllocationQuery
-from ..pipeline.operation import NativeStep, Operation
+from ..pipeline.operation import NativeStep, Operation, PixelStep
 from ..pipeline.state import State
 from ._checks import expect_image, expect_uint8
 from ._dtypes import HALF_BITS, numpy_dtype, torch_dtype
@@ -103,6 +103,9 @@ class NormalizeImage(Operation):
         normalize.is_parallel = True
         return normalize
 
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        return PixelStep(table=self.table) if previous_state.dtype is torch.uint8 else None
+
     def native_step(self, previous_state: State) -> NativeStep | None:
         if not self._on_arrays:
             return None
@@ -128,7 +131,7 @@ class _TensorCode:
 
     def __init__(self, operation: NormalizeImage) -> None:
         self._operation = operation
-        self._tables: dict[torch.device, torch.Tensor] = {}
+        self._constants: dict[tuple[str, torch.device, int], torch.Tensor] = {}
         self._on_gpu: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def __call__(self, images: torch.Tensor, _) -> torch.Tensor:
@@ -141,7 +144,7 @@ class _TensorCode:
         return result.permute(0, 3, 1, 2) if axis == 0 else result
 
     def _look_up(self, pixels: torch.Tensor) -> torch.Tensor:
-        table = self._table_on(pixels.device)
+        table = self._constant("table", pixels.device)
         if not pixels.is_cuda:
             return look_up_by_index(pixels, table)
         if self._on_gpu is not None:
@@ -157,19 +160,20 @@ class _TensorCode:
 
     def _calculate(self, pixels: torch.Tensor) -> torch.Tensor:
         precision = torch.promote_types(pixels.dtype, torch.float32)
-        mean, std = (
-            torch.as_tensor(values, device=pixels.device).to(precision)
-            for values in (self._operation.mean, self._operation.std)
-        )
+        mean, std = (self._constant(name, pixels.device).to(precision) for name in ("mean", "std"))
         return ((pixels.to(precision) - mean) / std).to(self._operation.dtype)
 
-    def _table_on(self, device: torch.device) -> torch.Tensor:
-        if device not in self._tables:
-            self._tables[device] = self._operation.table().to(device)
-            if device.type == "cuda":
-                # The next epoch has another stream, which must find the table complete.
-                torch.cuda.current_stream(device).synchronize()
-        return self._tables[device]
+    def _constant(self, name: str, device: torch.device) -> torch.Tensor:
+        """The table, the means or the deviations on a device, copied there once a stream: nobody waits for it."""
+        on_gpu = device.type == "cuda"
+        key = (name, device, torch.cuda.current_stream(device).cuda_stream if on_gpu else 0)
+        if key not in self._constants:
+            operation = self._operation
+            value = operation.table() if name == "table" else torch.from_numpy(getattr(operation, name))
+            # From page-locked memory, or the copy would wait for whatever the GPU is doing.
+            value = value.pin_memory() if on_gpu else value
+            self._constants[key] = value.to(device, non_blocking=True)
+        return self._constants[key]
 
 
 def look_up_by_index(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from ..errors import PipelineError
 from ..pipeline.allocation_query import Allocation
-from ..pipeline.operation import Operation
+from ..pipeline.device import resolve_device
+from ..pipeline.operation import Operation, PixelStep
 from ..pipeline.state import State
 from ._checks import expect_tensor
 
@@ -36,8 +36,11 @@ class ToDevice(Operation):
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         expect_tensor(self, previous_state)
-        self._resolved = _resolve(self.device)
+        self._resolved = resolve_device(self.device, "ToDevice", "use ToDevice('cpu'), or leave ToDevice out")
         return replace(previous_state, device=self._resolved), None
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        return PixelStep() if self._resolved == previous_state.device else None
 
     def generate_code(self) -> Callable:
         # Asked for at each call: another epoch may have another device.
@@ -47,22 +50,3 @@ class ToDevice(Operation):
             return tensor.to(self._resolved, non_blocking=self.non_blocking and on_gpu)
 
         return to_device
-
-
-def _resolve(device: torch.device | str | int) -> torch.device:
-    try:
-        resolved = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise PipelineError(
-            f"ToDevice: expected a device such as 'cuda:0' or 'cpu', found {device!r}: {error}"
-        ) from error
-    if resolved.type != "cuda":
-        return resolved
-    count = torch.cuda.device_count()
-    if count == 0:
-        raise PipelineError(f"ToDevice({device!r}): torch sees no GPU here: use ToDevice('cpu'), or leave ToDevice out")
-    # The loader's threads have a current device of their own, so the number is settled here.
-    index = torch.cuda.current_device() if resolved.index is None else resolved.index
-    if index >= count:
-        raise PipelineError(f"ToDevice({device!r}): torch sees GPUs 0 to {count - 1} only")
-    return torch.device("cuda", index)

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..errors import PipelineError
 from ..pipeline.allocation_query import Allocation
-from ..pipeline.operation import Operation
+from ..pipeline.operation import Operation, PixelStep
 from ..pipeline.state import State
 from ._dtypes import holds_half, torch_dtype
 
@@ -18,10 +17,11 @@ __all__ = ["ToTensor"]
 
 
 class ToTensor(Operation):
-    """The array's memory as a tensor; nothing is copied.
+    """The array's memory as a tensor; nothing is copied. A tensor stays as it is: decoders that crop on a
+    device give one.
 
     Raises:
-        PipelineError: when it is a tensor already, or torch has no such dtype.
+        PipelineError: when torch has no such dtype.
     """
 
     def __init__(self) -> None:
@@ -30,14 +30,19 @@ class ToTensor(Operation):
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, Allocation | None]:
         if not previous_state.jit_mode:
-            raise PipelineError("ToTensor expected an array, found a tensor: leave out this second ToTensor()")
+            return previous_state, None
         self._view = torch.float16 if holds_half(previous_state.dtype) else None
         return replace(previous_state, jit_mode=False, dtype=self._view or torch_dtype(previous_state.dtype)), None
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        return None if previous_state.jit_mode else PixelStep()
 
     def generate_code(self) -> Callable:
         view = self._view
 
         def to_tensor(array, _):
+            if isinstance(array, torch.Tensor):
+                return array
             if any(stride < 0 for stride in array.strides):
                 array = np.ascontiguousarray(array)
             tensor = torch.from_numpy(array)

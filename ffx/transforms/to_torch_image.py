@@ -9,7 +9,7 @@ import torch
 
 from ..errors import PipelineError
 from ..pipeline.allocation_query import Allocation, AllocationQuery
-from ..pipeline.operation import Operation
+from ..pipeline.operation import Operation, PixelStep
 from ..pipeline.state import State
 from ._checks import expect_tensor
 
@@ -47,6 +47,11 @@ class ToTorchImage(Operation):
         shape = (channels, height, width)
         state = replace(previous_state, shape=shape, dtype=dtype)
         return state, None if self.channels_last else AllocationQuery(shape, dtype, previous_state.device)
+
+    def pixel_step(self, previous_state: State) -> PixelStep | None:
+        # Not a second time, nor where bits are read as another type.
+        only_seen_so = self.channels_last and previous_state.shape[2] == 3 and previous_state.dtype is not torch.int16
+        return PixelStep(channels_first=True) if only_seen_so else None
 
     def generate_code(self) -> Callable:
         channels_last, convert_back = self.channels_last, self.convert_back_int16

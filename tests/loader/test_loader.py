@@ -13,7 +13,7 @@ from ffx.errors import DecodeError, FfxWarning, LoaderError, PipelineError
 from ffx.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
 from ffx.loader import Loader, OrderOption
 from ffx.pipeline import Compiler, PipelineSpec
-from ffx.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
+from ffx.transforms import Cutout, NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
 from ffx.traversal_order import Sequential
 from tests.loader.helpers import SIZE, everything, load, random_pipelines
 
@@ -274,7 +274,7 @@ def test_a_damaged_jpeg_is_an_error_that_names_field_and_sample(jpeg_file, tmp_p
         ({"picture": [ToTensor()]}, "named after no field"),
         ({"image": 7}, "expected a sequence of operations"),
         ({"image": [IntDecoder(), "flip"]}, "expected an ffx operation or a torch module"),
-        ({"image": [CenterCropRGBImageDecoder(SIZE, 1.0), ToTensor(), RandomHorizontalFlip()]}, "ToTensor"),
+        ({"image": [CenterCropRGBImageDecoder(SIZE, 1.0), ToTensor(), Cutout(3)]}, "ToTensor"),
         ({"image": [CenterCropRGBImageDecoder(SIZE, 1.0), torch.nn.Identity()]}, "ToTensor"),
         ({"other": PipelineSpec(RandomHorizontalFlip())}, "no operation of another pipeline"),
         ({"image": [CenterCropRGBImageDecoder((0, 4), 1.0)]}, "output_size of at least"),

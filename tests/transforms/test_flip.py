@@ -2,12 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ffx.errors import PipelineError
 from ffx.kernels.flip import mirror
 from ffx.kernels.rng import uniform
 from ffx.transforms import RandomHorizontalFlip
-from tests.transforms.helpers import all_forms, array_state, make_streams, native, random_images
+from tests.transforms.helpers import (
+    all_forms,
+    array_state,
+    generated,
+    make_streams,
+    native,
+    random_images,
+    tensor_state,
+)
 
 
 def was_flipped(images: np.ndarray, result: np.ndarray) -> np.ndarray:
@@ -82,3 +91,15 @@ def test_a_probability_outside_0_to_1_is_refused(probability):
 def test_samples_that_are_no_images_are_refused():
     with pytest.raises(PipelineError, match=r"\(height, width"):
         RandomHorizontalFlip().declare_state_and_memory(array_state(np.zeros((2, 1))))
+
+
+def test_flip_on_tensors_is_the_flip_on_arrays():
+    images = random_images(40)
+    found = generated(RandomHorizontalFlip(), torch.from_numpy(images.copy()))
+    np.testing.assert_array_equal(found.numpy(), native(RandomHorizontalFlip(), images))
+    assert RandomHorizontalFlip.per_sample
+
+
+def test_flip_on_tensors_refuses_channels_that_come_first():
+    with pytest.raises(PipelineError, match=r"before ToTorchImage\(\)"):
+        RandomHorizontalFlip().declare_state_and_memory(tensor_state(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)))

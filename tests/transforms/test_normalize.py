@@ -214,3 +214,24 @@ def test_triton_kernel_equals_torch_on_a_gpu():
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device="cuda")
         table = torch.randn(256, shape[-1], device="cuda").half()
         assert torch.equal(look_up(pixels, table), look_up_by_index(pixels, table))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("given", [torch.uint8, torch.float32])
+def test_nobody_waits_for_a_gpu(given):
+    images = torch.randint(0, 256, (4, 3, 32, 32), device="cuda").to(given, memory_format=torch.channels_last)
+    # Triton compiles its kernel at the first call, which may wait.
+    generated(NormalizeImage(MEAN, STD, torch.float16), images)
+    operation = NormalizeImage(MEAN, STD, torch.float16)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        results = [generated(operation, images), generated(operation, images)]
+        other = torch.cuda.Stream()
+        other.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(other):
+            results.append(generated(operation, images))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    assert all(torch.equal(results[0], result) for result in results[1:])

@@ -31,9 +31,14 @@ def test_to_tensor_of_a_mirrored_view_copies():
     np.testing.assert_array_equal(generated(ToTensor(), array).numpy(), array)
 
 
-def test_to_tensor_refuses_tensors_and_records():
-    with pytest.raises(PipelineError, match="second ToTensor"):
-        ToTensor().declare_state_and_memory(tensor_state(torch.zeros(2, 3)))
+def test_to_tensor_leaves_tensors_as_they_are():
+    tensor = torch.zeros(2, 3)
+    state = tensor_state(tensor)
+    assert ToTensor().declare_state_and_memory(state) == (state, None)
+    assert generated(ToTensor(), tensor) is tensor
+
+
+def test_to_tensor_refuses_records():
     with pytest.raises(PipelineError, match="type of number that torch has"):
         ToTensor().declare_state_and_memory(array_state(np.zeros((2, 1), dtype=[("a", "i4"), ("b", "f4")])))
 
