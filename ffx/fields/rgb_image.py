@@ -15,7 +15,6 @@ from ..errors import FieldError
 from ..format import IMAGE_METADATA, IMAGE_MODES
 from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
-from ..libffcv import imdecode
 from ..pipeline.operation import Operation
 from .base import Field, Malloc, no_arguments
 from .image_decoders import (
@@ -27,6 +26,7 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
+from .pixels import EncodedPicture, decode_ordinary_jpeg, decodes_without_warning, shrink
 
 __all__ = [
     "IMAGE_MODES",
@@ -65,11 +65,14 @@ def resizer(image: np.ndarray, target_resolution: int | None) -> np.ndarray:
     """`image` shrunk by area averaging until no side is longer than `target_resolution` pixels."""
     height, width = image.shape[:2]
     size = resized_size(width, height, target_resolution)
-    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return image if size == (width, height) else shrink(image, size)
 
 
 def _from_encoded(data: bytes) -> np.ndarray:
     """Pixels of an encoded image, as Pillow (and so torchvision's ImageFolder) decodes them."""
+    pixels = decode_ordinary_jpeg(data)
+    if pixels is not None:
+        return pixels
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
@@ -110,13 +113,6 @@ def as_pixels(value: Any) -> np.ndarray:
         "expected an image: PIL, uint8[height, width, 3], a uint8 tensor, or an encoded image's bytes or path; "
         f"found {found}"
     )
-
-
-def _loader_decodes(data: Any, height: int, width: int) -> bool:
-    """Whether the loader's decoder takes a JPEG: it is stricter than most, and training is too late to find out."""
-    source = np.frombuffer(data, np.uint8)
-    target = np.empty((height, width, 3), np.uint8)
-    return imdecode(source, target, height, width, height, width, 0, 0, 1, 1, False, False) == 0
 
 
 class RGBImageField(Field):
@@ -203,7 +199,7 @@ class RGBImageField(Field):
             height, width = as_it_is.height, as_it_is.width
         mode = self._mode(3 * height * width, malloc, value if pixels is None else pixels)
         if mode == "jpg":
-            if pixels is None and not _loader_decodes(value, height, width):
+            if pixels is None and not decodes_without_warning(value, height, width):
                 pixels = as_pixels(value)
             data = encode_jpeg(pixels, self.jpeg_quality) if pixels is not None else np.frombuffer(value, np.uint8)
         else:
@@ -217,7 +213,9 @@ class RGBImageField(Field):
 
     def _suitable_jpeg(self, value: Any) -> JpegHeader | None:
         """The header of a JPEG that may be stored as it is, if the mode is JPEG; else `None`."""
-        if not self.pass_through or self.write_mode == "raw" or not isinstance(value, (bytes, bytearray, memoryview)):
+        if not self.pass_through or self.write_mode == "raw" or isinstance(value, EncodedPicture):
+            return None
+        if not isinstance(value, (bytes, bytearray, memoryview)):
             return None
         header = read_jpeg_header(value)
         if header is None or not header.decodes_to_rgb or not header.complete:
