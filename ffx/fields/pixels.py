@@ -1,8 +1,8 @@
 """The writer's side of pixels: decode and shrink in compiled code where that gives the very same pixels.
 
-An ordinary JPEG is decoded by libturbojpeg, and a picture is shrunk by a twin of OpenCV's loop. Both are
-held against Pillow and OpenCV, on this machine and with these versions, before they are used the first
-time; whatever is not ordinary, or where a result differs, goes through Pillow and OpenCV themselves.
+An ordinary JPEG is decoded by ffx's own decoder or by libturbojpeg, and a picture is shrunk by a twin of
+OpenCV's loop. They are held against Pillow and OpenCV, on this machine and with these versions, before they
+are used the first time; whatever is not ordinary, or where a result differs, goes through Pillow and OpenCV.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..kernels.area import shrink_area
+from ..kernels.baseline import decode_baseline
 from ..kernels.jpeg import decode_scaled, decode_whole, release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 from ..kernels.step import OK
@@ -66,16 +67,19 @@ def is_ordinary(header: JpegHeader | None) -> bool:
 def _decode(data: bytes, header: JpegHeader) -> np.ndarray | None:
     source = np.frombuffer(data, np.uint8)
     pixels = np.empty((header.height, header.width, 3), np.uint8)
-    status = decode_whole(
-        _workspace.address,
-        source.ctypes.data,
-        source.size,
-        header.height,
-        header.width,
-        pixels.ctypes.data,
-        3 * header.width,
-    )
-    return pixels if status == OK else None
+    for decode in (decode_baseline, decode_whole):
+        status = decode(
+            _workspace.address,
+            source.ctypes.data,
+            source.size,
+            header.height,
+            header.width,
+            pixels.ctypes.data,
+            3 * header.width,
+        )
+        if status == OK:
+            return pixels
+    return None
 
 
 def decode_ordinary_jpeg(data: bytes) -> np.ndarray | None:
@@ -92,7 +96,8 @@ def decodes_without_warning(data: bytes, height: int, width: int) -> bool:
     All of its coded data are read; only the pixels are made at an eighth of the size.
     """
     source = np.frombuffer(data, np.uint8)
-    return decode_scaled(_workspace.address, source.ctypes.data, source.size, height, width, 1, 8)[0] == OK
+    words = (_workspace.address, source.ctypes.data, source.size, height, width)
+    return decode_baseline(*words, 0, 0) == OK or decode_scaled(*words, 1, 8)[0] == OK
 
 
 def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
@@ -131,8 +136,9 @@ def _probe(height: int, width: int) -> np.ndarray:
 
 @functools.cache
 def _decoder_agrees() -> bool:
-    """Whether libturbojpeg, if there is one, makes the pixels that Pillow makes."""
+    """Whether ffx and libturbojpeg, if there is one, make the pixels that Pillow makes."""
     for subsampling in (0, 1, 2):
+        # Progressive pictures go to the library.
         for progressive in (False, True):
             stream = io.BytesIO()
             options = {"quality": 92, "subsampling": subsampling, "progressive": progressive}

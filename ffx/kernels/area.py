@@ -136,7 +136,7 @@ def _axis_table(length, target_length, firsts, counts, weights):
             weights[place, count] = np.float32(1.0 / cell)
             count += 1
         if stop - last > 1e-3:
-            weights[place, count] = np.float32(min(min(stop - last, 1.0), cell) / cell)
+            weights[place, count] = np.float32(min(stop - last, 1.0, cell) / cell)
             count += 1
         firsts[place], counts[place] = begin, count
         largest = max(largest, count)

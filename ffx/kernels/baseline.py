@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from .baseline_pixels import BLOCK_BYTES, convert_row, inverse_transform_pair, stretch_row
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes, load_u8, load_u32, scratch, store_u8
+from .memory import KERNEL_OPTIONS, array_at, load_u8, load_u32, scratch, store_u8
 from .simd import i8, i16, i32, i64
 from .step import BAD_JPEG, NO_MEMORY, OK
 
@@ -111,17 +111,18 @@ def _extended(extra, size):
 def _entry(symbol, length, suffix, is_dc):
     """What the look-up says of a code of `length` bits that `suffix` follows.
 
-    Bits 0 to 4 are all bits that it takes, 5 to 12 the places to advance, 16 on its value. Where the value's
-    bits are not all there, bits 0 to 4 are 0, and 16 to 20 are the code's length, 21 to 24 the value's bits.
+    Bits 0 to 5 are all bits that it takes, 6 to 13 the places to advance, 16 on its value. Where the value's
+    bits are not all there, bits 0 to 5 are 0, and 16 to 20 are the code's length, 21 to 24 the value's bits.
+    (A shift looks at six bits of its count, so that the first field needs no mask there.)
     """
     run, size = symbol >> 4, symbol & 15
     if size == 0:
         advance = 16 if run == 15 and not is_dc else _END_OF_BLOCK
-        return advance << 5 | length
+        return advance << 6 | length
     rest = _LOOKUP_BITS - length - size
     if rest < 0:
-        return (run + 1) << 5 | length << 16 | size << 21
-    return _extended(suffix >> rest, size) * 65536 | (run + 1) << 5 | (length + size)
+        return (run + 1) << 6 | length << 16 | size << 21
+    return _extended(suffix >> rest, size) * 65536 | (run + 1) << 6 | (length + size)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -250,6 +251,9 @@ def _read_markers(tables, frame, data, size):
         elif marker == 0xFFDA:
             frame[_SCAN] = stop - data
             return _read_scan(frame, place, stop)
+        elif marker == 0xFFE0:
+            # The library warns of a JFIF of another version than 1.
+            good = stop - place < 14 or _u16(place) != 0x4A46 or load_u8(place + 5) == 1
         elif marker < 0xFFE0 or (marker >= 0xFFF0 and marker != 0xFFFE):
             # Other frames, restarts, arithmetic coding: not here.
             return False
@@ -288,7 +292,7 @@ def _unstuff(source, size, target):
 @njit(**KERNEL_OPTIONS)
 def _long_symbol(bits, entry, table):
     """What the look-up does not hold: `(bits taken, places to advance, value)`; 0 to advance for no code at all."""
-    length, size, advance = entry >> 16 & 31, entry >> 21 & 15, entry >> 5 & 255
+    length, size, advance = entry >> 16 & 31, entry >> 21 & 15, entry >> 6 & 255
     if length == 0:
         limits = array_at(table + _LIMITS, (_LONGEST + 1,), np.int64)
         offsets = array_at(table + _OFFSETS, (_LONGEST + 1,), np.int64)
@@ -307,13 +311,8 @@ def _long_symbol(bits, entry, table):
 
 
 @njit(inline="always")
-def _symbol(bits, table):
-    """`(bits taken, places to advance, value)` of the next code."""
-    entry = np.int64(np.int32(load_u32(table + 4 * np.int64(bits >> _LOOKUP_SHIFT))))
-    taken, advance, value = entry & 31, entry >> 5 & 255, entry >> 16
-    if taken == 0:
-        taken, advance, value = _long_symbol(bits, entry, table)
-    return taken, advance, value
+def _look_up(bits, table):
+    return np.int64(np.int32(load_u32(table + 4 * np.int64(bits >> _LOOKUP_SHIFT))))
 
 
 @njit(inline="always")
@@ -323,33 +322,69 @@ def _refilled(bits, count, place):
     return bits, count | 56, place + ((63 - count) >> 3)
 
 
+@njit(inline="always")
+def _decode_difference(bits, count, place, table):
+    """The difference of a DC coefficient from the one before: `(bits, count, place, difference, good)`."""
+    bits, count, place = _refilled(bits, count, place)
+    entry = _look_up(bits, table)
+    taken, advance, value = entry & 63, entry >> 6 & 255, entry >> 16
+    if taken == 0:
+        taken, advance, value = _long_symbol(bits, entry, table)
+    return bits << np.uint64(taken), count - taken, place, value, advance > 0
+
+
+@njit(inline="always")
+def _store_coefficient(block, index, value):
+    _store_i16(block + 2 * _NATURAL[np.uint64(index - 1)], value)
+
+
 @njit(**KERNEL_OPTIONS)
 def _decode_block(bits, count, place, dc_table, ac_table, block, previous):
-    """One block's coefficients, in memory that is zero: `(bits, count, place, DC, good)`."""
-    bits, count, place = _refilled(bits, count, place)
-    taken, advance, value = _symbol(bits, dc_table)
-    good = advance > 0
-    bits <<= np.uint64(taken)
-    count -= taken
+    """One block's coefficients, in memory that is zero: `(bits, count, place, DC, good)`.
+
+    `index` is the place after the last coefficient. A filled register has the bits for three codes that the
+    look-up knows, or for two and one that it does not.
+    """
+    bits, count, place, value, good = _decode_difference(bits, count, place, dc_table)
     previous += value
     _store_i16(block, previous)
     index = 1
     while good:
         bits, count, place = _refilled(bits, count, place)
-        taken, advance, value = _symbol(bits, ac_table)
-        bits <<= np.uint64(taken)
+        entry = _look_up(bits, ac_table)
+        taken, advance, value = entry & 63, entry >> 6 & 255, entry >> 16
+        if taken == 0:
+            taken, advance, value = _long_symbol(bits, entry, ac_table)
+            good = advance > 0
+        bits <<= np.uint64(taken & 63)
         count -= taken
         index += advance
         if index >= 64:
-            if index == 64:
-                _store_i16(block + 2 * _NATURAL[np.uint64(63)], value)
-            good = advance > 0 and (index == 64 or index > _END_OF_BLOCK)
             break
-        if advance == 0:
-            good = False
+        _store_coefficient(block, index, value)
+        entry = _look_up(bits, ac_table)
+        if entry & 63 == 0:
+            continue
+        bits <<= np.uint64(entry & 63)
+        count -= entry & 63
+        index += entry >> 6 & 255
+        value = entry >> 16
+        if index >= 64:
             break
-        _store_i16(block + 2 * _NATURAL[np.uint64(index - 1)], value)
-    return bits, count, place, previous, good
+        _store_coefficient(block, index, value)
+        entry = _look_up(bits, ac_table)
+        if entry & 63 == 0:
+            continue
+        bits <<= np.uint64(entry & 63)
+        count -= entry & 63
+        index += entry >> 6 & 255
+        value = entry >> 16
+        if index >= 64:
+            break
+        _store_coefficient(block, index, value)
+    if index == 64:
+        _store_coefficient(block, index, value)
+    return bits, count, place, previous, good and (index == 64 or index > _END_OF_BLOCK)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -375,8 +410,14 @@ def _decode_planes(tables, frame, data, data_bytes, coefficients, planes, units_
     dc_0, ac_0 = frame[_COMPONENT + 4], frame[_COMPONENT + 5]
     dc_0, ac_0 = tables + _HUFFMAN + _HUFFMAN_BYTES * dc_0, tables + _HUFFMAN + _HUFFMAN_BYTES * ac_0
     second, third = _COMPONENT + _COMPONENT_WORDS, _COMPONENT + 2 * _COMPONENT_WORDS
-    dc_1, ac_1 = tables + _HUFFMAN + _HUFFMAN_BYTES * frame[second + 4], tables + _HUFFMAN + _HUFFMAN_BYTES * frame[second + 5]
-    dc_2, ac_2 = tables + _HUFFMAN + _HUFFMAN_BYTES * frame[third + 4], tables + _HUFFMAN + _HUFFMAN_BYTES * frame[third + 5]
+    dc_1, ac_1 = (
+        tables + _HUFFMAN + _HUFFMAN_BYTES * frame[second + 4],
+        tables + _HUFFMAN + _HUFFMAN_BYTES * frame[second + 5],
+    )
+    dc_2, ac_2 = (
+        tables + _HUFFMAN + _HUFFMAN_BYTES * frame[third + 4],
+        tables + _HUFFMAN + _HUFFMAN_BYTES * frame[third + 5],
+    )
     blue, red = coefficients + down * first_row, coefficients + down * first_row + other_row
     end = data + data_bytes + 8
     good = True
@@ -394,16 +435,12 @@ def _decode_planes(tables, frame, data, data_bytes, coefficients, planes, units_
                         return BAD_JPEG
             if components == 3:
                 block = blue + BLOCK_BYTES * unit
-                bits, count, place, previous_1, fine = _decode_block(
-                    bits, count, place, dc_1, ac_1, block, previous_1
-                )
+                bits, count, place, previous_1, fine = _decode_block(bits, count, place, dc_1, ac_1, block, previous_1)
                 good &= fine and place <= end
                 if not good:
                     return BAD_JPEG
                 block = red + BLOCK_BYTES * unit
-                bits, count, place, previous_2, fine = _decode_block(
-                    bits, count, place, dc_2, ac_2, block, previous_2
-                )
+                bits, count, place, previous_2, fine = _decode_block(bits, count, place, dc_2, ac_2, block, previous_2)
                 good &= fine and place <= end
                 if not good:
                     return BAD_JPEG
@@ -460,6 +497,8 @@ def _colour_rows(frame, planes, target, target_stride, rooms, room_bytes):
 @njit(**KERNEL_OPTIONS)
 def decode_baseline(thread, data, size, height, width, target, target_stride):
     """Decode a JPEG of `height` x `width` pixels into RGB uint8 rows; all arguments int64.
+
+    Three components are taken for YCbCr: the caller knows from the header that they are.
 
     Args:
         thread: address of the thread's words; scratch areas 4 to 6 are used.

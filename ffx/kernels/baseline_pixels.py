@@ -168,9 +168,7 @@ def _convert():
 
     def body(vectors: Vectors, target, luma, blue, red):
         builder = vectors.builder
-        y, cb, cr = (
-            vectors.widen(vectors.load(place, ir.VectorType(i8, 16)), i16) for place in (luma, blue, red)
-        )
+        y, cb, cr = (vectors.widen(vectors.load(place, ir.VectorType(i8, 16)), i16) for place in (luma, blue, red))
         cb, cr = (builder.sub(value, vectors.fill(_words, 128)) for value in (cb, cr))
         one = vectors.fill(_words, 1)
 

@@ -23,6 +23,7 @@ from ..kernels.cores import usable_cores
 from .assembly import Assembly
 from .encoder import Arena
 from .output import AtomicFile
+from .pictures import with_encoded_pictures
 from .sources import IndexedSource, Source, WebDatasetSource
 from .workers import Job, encode_here, encode_in_processes
 
@@ -152,7 +153,8 @@ class DatasetWriter:
         if shuffle_indices:
             chosen = np.random.default_rng(self.seed).permutation(chosen)
         chunk = min(int(chunksize), max(1, -(-len(chosen) // (_TASKS_A_WORKER * self.num_workers))))
-        self._write(IndexedSource(dataset, chosen, chunk), self.class_names or _class_names(dataset))
+        source = IndexedSource(with_encoded_pictures(dataset, self.fields), chosen, chunk)
+        self._write(source, self.class_names or _class_names(dataset))
 
     def from_webdataset(self, shards: Sequence[str] | str, pipeline: Callable[[Any], Any]) -> None:
         """Write the samples of WebDataset shards, reading each shard once.
