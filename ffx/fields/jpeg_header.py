@@ -40,7 +40,7 @@ def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
 
     Only the markers before the first scan are read, and the end is looked for.
     """
-    data = bytes(data)
+    data = data if isinstance(data, bytes) else bytes(data)
     if data[:3] != b"\xff\xd8\xff":
         return None
     position = 2

@@ -35,10 +35,19 @@ class EncodedPicture(bytes):
 
 
 class _Workspace(threading.local):
-    """A thread's decoder and scratch memory."""
+    """A thread's decoder, its scratch memory, and room for pixels that are needed for a moment."""
 
     def __init__(self) -> None:
         self.words = np.zeros(THREAD_WORDS, np.int64)
+        self.rooms: dict[str, np.ndarray] = {}
+
+    def room(self, purpose: str, height: int, width: int) -> np.ndarray:
+        """`uint8[height, width, 3]`, the same memory for the same purpose each time: no fresh pages to be made."""
+        size = 3 * height * width
+        room = self.rooms.get(purpose)
+        if room is None or room.size < size:
+            room = self.rooms[purpose] = np.empty(size + size // 4, np.uint8)
+        return room[:size].reshape(height, width, 3)
 
     @property
     def address(self) -> int:
@@ -64,9 +73,12 @@ def is_ordinary(header: JpegHeader | None) -> bool:
     return header.components == 1 or (header.sampling[0] in _SAMPLINGS and set(header.sampling[1:]) == {(1, 1)})
 
 
-def _decode(data: bytes, header: JpegHeader) -> np.ndarray | None:
+def _decode(data: bytes, header: JpegHeader, for_a_moment: bool = False) -> np.ndarray | None:
     source = np.frombuffer(data, np.uint8)
-    pixels = np.empty((header.height, header.width, 3), np.uint8)
+    if for_a_moment:
+        pixels = _workspace.room("decoded", header.height, header.width)
+    else:
+        pixels = np.empty((header.height, header.width, 3), np.uint8)
     for decode in (decode_baseline, decode_whole):
         status = decode(
             _workspace.address,
@@ -82,12 +94,15 @@ def _decode(data: bytes, header: JpegHeader) -> np.ndarray | None:
     return None
 
 
-def decode_ordinary_jpeg(data: bytes) -> np.ndarray | None:
-    """The pixels of a JPEG, `uint8[height, width, 3]`, exactly as Pillow decodes them; `None` to ask Pillow itself."""
+def decode_ordinary_jpeg(data: bytes, for_a_moment: bool = False) -> np.ndarray | None:
+    """The pixels of a JPEG, `uint8[height, width, 3]`, exactly as Pillow decodes them; `None` to ask Pillow itself.
+
+    With `for_a_moment` they stay only until this thread decodes the next one.
+    """
     header = read_jpeg_header(data)
     if header is None or not is_ordinary(header) or not _decoder_agrees():
         return None
-    return _decode(data, header)
+    return _decode(data, header, for_a_moment)
 
 
 def decodes_without_warning(data: bytes, height: int, width: int) -> bool:
@@ -100,21 +115,27 @@ def decodes_without_warning(data: bytes, height: int, width: int) -> bool:
     return decode_baseline(*words, 0, 0) == OK or decode_scaled(*words, 1, 8)[0] == OK
 
 
-def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+def _shrink(image: np.ndarray, size: tuple[int, int], for_a_moment: bool = False) -> np.ndarray | None:
     height, width = image.shape[:2]
-    smaller = np.empty((size[1], size[0], 3), np.uint8)
+    if for_a_moment:
+        smaller = _workspace.room("shrunk", size[1], size[0])
+    else:
+        smaller = np.empty((size[1], size[0], 3), np.uint8)
     status = shrink_area(
         image.ctypes.data, image.strides[0], height, width, smaller.ctypes.data, size[1], size[0], _workspace.address
     )
     return smaller if status == OK else None
 
 
-def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image made `(width, height)`, no side longer than before, by area averaging, as OpenCV makes it."""
+def shrink(image: np.ndarray, size: tuple[int, int], for_a_moment: bool = False) -> np.ndarray:
+    """An image made `(width, height)`, no side longer than before, by area averaging, as OpenCV makes it.
+
+    With `for_a_moment` it stays only until this thread shrinks the next one.
+    """
     height, width = image.shape[:2]
     of_rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.strides[1:] == (3, 1)
     if of_rgb and (width % size[0] or height % size[1]) and _shrinking_agrees():
-        smaller = _shrink(image, size)
+        smaller = _shrink(image, size, for_a_moment)
         if smaller is not None:
             return smaller
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -50,17 +50,18 @@ def _widen_row():
 
 
 def _sum_taps(taps: int):
-    """Words: (target float32[8], first pixel, second pixel, weights, taps): two target pixels, one after the other.
+    """Words: (target float32[8], source row, its two pixels' offsets int64[2], weights, taps): two target pixels.
 
     `taps` 0 takes the number of taps from the words.
     """
 
-    def body(vectors: Vectors, target, first, second, weights, count):
+    def body(vectors: Vectors, target, row, offsets, weights, count):
         builder = vectors.builder
+        starts = [builder.add(row, vectors.load(vectors.at(offsets, place), i64)) for place in (0, 8)]
 
         def product(tap):
             step = builder.mul(tap, ir.Constant(i64, _PIXEL_BYTES))
-            pixels = [vectors.load(builder.add(start, step), _four) for start in (first, second)]
+            pixels = [vectors.load(builder.add(start, step), _four) for start in starts]
             place = builder.add(weights, builder.mul(tap, ir.Constant(i64, _PAIR_BYTES)))
             return builder.fmul(vectors.join(*pixels), vectors.load(place, _eight))
 
@@ -144,33 +145,33 @@ def _axis_table(length, target_length, firsts, counts, weights):
 
 
 @njit(**KERNEL_OPTIONS)
-def _pair_table(target_width, taps, weights, table):
-    """The columns' weights as the vector step reads them: float32[pairs, taps, 2, 4]."""
+def _pair_table(target_width, taps, firsts, weights, offsets, table):
+    """The columns' taps as the vector step reads them: byte offsets int64[pairs, 2], float32[pairs, taps, 2, 4]."""
     for pair in range(table.shape[0]):
         for lane in range(_PAIR):
             place = min(_PAIR * pair + lane, target_width - 1)
+            offsets[pair, lane] = _PIXEL_BYTES * firsts[place]
             for tap in range(taps):
                 for copy in range(4):
                     table[pair, tap, lane, copy] = weights[place, tap]
 
 
 @njit(**KERNEL_OPTIONS)
-def _sum_columns(wide, firsts, table, pairs, taps, row):
+def _sum_columns(wide, offsets, table, pairs, taps, row):
     """One source row's samples (float32, at `wide`) into target pixels (float32, at `row`)."""
     step = taps * _PAIR_BYTES
-    most = firsts.shape[0] - 1
-    for pair in range(pairs):
-        first = wide + _PIXEL_BYTES * firsts[_PAIR * pair]
-        second = wide + _PIXEL_BYTES * firsts[min(_PAIR * pair + 1, most)]
-        words = (row + _PAIR * _PIXEL_BYTES * pair, first, second, table + step * pair, taps)
-        if taps == 3:
-            _taps_3(words)
-        elif taps == 2:
-            _taps_2(words)
-        elif taps == 4:
-            _taps_4(words)
-        else:
-            _taps_any(words)
+    if taps == 3:
+        for pair in range(pairs):
+            _taps_3((row + 24 * pair, wide, offsets + 16 * pair, table + step * pair, taps))
+    elif taps == 2:
+        for pair in range(pairs):
+            _taps_2((row + 24 * pair, wide, offsets + 16 * pair, table + step * pair, taps))
+    elif taps == 4:
+        for pair in range(pairs):
+            _taps_4((row + 24 * pair, wide, offsets + 16 * pair, table + step * pair, taps))
+    else:
+        for pair in range(pairs):
+            _taps_any((row + 24 * pair, wide, offsets + 16 * pair, table + step * pair, taps))
 
 
 @njit(**KERNEL_OPTIONS)
@@ -186,16 +187,19 @@ def _widen(source, samples, wide):
 
 @njit(**KERNEL_OPTIONS)
 def _make_row(target, blocks, rows, weights, taps):
-    for block in range(blocks):
-        words = (target + _BLOCK * block, rows, weights, 4 * _BLOCK * block, taps)
-        if taps == 2:
-            _rows_2(words)
-        elif taps == 3:
-            _rows_3(words)
-        elif taps == 4:
-            _rows_4(words)
-        else:
-            _rows_any(words)
+    """A target row's bytes from summed rows, whose addresses stand at `rows`."""
+    if taps == 2:
+        for block in range(blocks):
+            _rows_2((target + _BLOCK * block, rows, weights, 4 * _BLOCK * block, taps))
+    elif taps == 3:
+        for block in range(blocks):
+            _rows_3((target + _BLOCK * block, rows, weights, 4 * _BLOCK * block, taps))
+    elif taps == 4:
+        for block in range(blocks):
+            _rows_4((target + _BLOCK * block, rows, weights, 4 * _BLOCK * block, taps))
+    else:
+        for block in range(blocks):
+            _rows_any((target + _BLOCK * block, rows, weights, 4 * _BLOCK * block, taps))
 
 
 @njit(inline="always")
@@ -228,17 +232,19 @@ def shrink_area(source, stride, height, width, target, target_height, target_wid
     row_bytes = _aligned(4 * (_BLOCK * blocks + 8))
     axis_bytes = _aligned(16 * target_height + 4 * target_height * row_taps)
     column_bytes = _aligned(16 * target_width + 4 * target_width * column_taps)
+    offset_bytes = _aligned(16 * pairs)
     table_bytes = _aligned(pairs * column_taps * _PAIR_BYTES)
     made_bytes, list_bytes = _aligned(_BLOCK * blocks), _aligned(8 * row_taps)
-    total = wide_bytes + row_taps * row_bytes + axis_bytes + column_bytes + table_bytes + made_bytes + list_bytes
-    wide = scratch(thread, 0, total + 64)
+    total = wide_bytes + row_taps * row_bytes + axis_bytes + column_bytes + offset_bytes + table_bytes
+    wide = scratch(thread, 0, total + made_bytes + list_bytes + 64)
     if wide == 0:
         return NO_MEMORY
     wide = _aligned(wide)
     rows = wide + wide_bytes
     axis = rows + row_taps * row_bytes
     columns = axis + axis_bytes
-    table = columns + column_bytes
+    offsets = columns + column_bytes
+    table = offsets + offset_bytes
     made = table + table_bytes
     chosen_place = made + made_bytes
     firsts = array_at(axis, (target_height,), np.int64)
@@ -249,7 +255,9 @@ def shrink_area(source, stride, height, width, target, target_height, target_wid
     column_weights = array_at(columns + 16 * target_width, (target_width, column_taps), np.float32)
     _axis_table(height, target_height, firsts, counts, weights)
     taps = max(_axis_table(width, target_width, column_firsts, column_counts, column_weights), 2)
-    _pair_table(target_width, taps, column_weights, array_at(table, (pairs, taps, _PAIR, 4), np.float32))
+    pair_offsets = array_at(offsets, (pairs, _PAIR), np.int64)
+    pair_table = array_at(table, (pairs, taps, _PAIR, 4), np.float32)
+    _pair_table(target_width, taps, column_firsts, column_weights, pair_offsets, pair_table)
     array_at(wide, (wide_bytes // 4,), np.float32)[samples:] = np.float32(0.0)
     chosen = array_at(chosen_place, (row_taps,), np.int64)
     summed = np.int64(0)
@@ -258,7 +266,7 @@ def shrink_area(source, stride, height, width, target, target_height, target_wid
         # Two target rows may share a source row; a place is free again after `row_taps` rows.
         for row in range(max(first, summed), first + count):
             _widen(source + stride * row, samples, wide)
-            _sum_columns(wide, column_firsts, table, pairs, taps, rows + row % row_taps * row_bytes)
+            _sum_columns(wide, offsets, table, pairs, taps, rows + row % row_taps * row_bytes)
         summed = first + count
         for tap in range(count):
             chosen[tap] = rows + (first + tap) % row_taps * row_bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..fields.base import Field
@@ -29,7 +28,8 @@ class EncodedFolder:
 
     def __getitem__(self, index: int) -> tuple[EncodedPicture, int]:
         path, label = self.samples[index]
-        return EncodedPicture(Path(path).read_bytes()), label
+        with open(path, "rb", buffering=0) as file:
+            return EncodedPicture(file.read()), label
 
 
 def with_encoded_pictures(dataset: Any, fields: Mapping[str, Field]) -> Any:
