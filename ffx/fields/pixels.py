@@ -79,18 +79,13 @@ def _decode(data: bytes, header: JpegHeader, for_a_moment: bool = False) -> np.n
         pixels = _workspace.room("decoded", header.height, header.width)
     else:
         pixels = np.empty((header.height, header.width, 3), np.uint8)
-    for decode in (decode_baseline, decode_whole):
-        status = decode(
-            _workspace.address,
-            source.ctypes.data,
-            source.size,
-            header.height,
-            header.width,
-            pixels.ctypes.data,
-            3 * header.width,
-        )
-        if status == OK:
-            return pixels
+    words = (source.ctypes.data, source.size, header.height, header.width, pixels.ctypes.data, 3 * header.width)
+    if decode_baseline(_workspace.address, *words) == OK:
+        return pixels
+    if decode_whole(_workspace.address, *words) == OK:
+        return pixels
+    # After some errors a decoder of the library's refuses everything that follows.
+    release_decoder(_workspace.words)
     return None
 
 
@@ -112,7 +107,10 @@ def decodes_without_warning(data: bytes, height: int, width: int) -> bool:
     """
     source = np.frombuffer(data, np.uint8)
     words = (_workspace.address, source.ctypes.data, source.size, height, width)
-    return decode_baseline(*words, 0, 0) == OK or decode_scaled(*words, 1, 8)[0] == OK
+    if decode_baseline(*words, 0, 0) == OK or decode_scaled(*words, 1, 8)[0] == OK:
+        return True
+    release_decoder(_workspace.words)
+    return False
 
 
 def _shrink(image: np.ndarray, size: tuple[int, int], for_a_moment: bool = False) -> np.ndarray | None:

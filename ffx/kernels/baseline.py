@@ -202,7 +202,9 @@ def _read_frame(frame, place, end):
         if words[3] > 3:
             return False
         if count == 1:
-            # The only component's factors mean nothing.
+            # The only component's factors mean nothing, as long as they are possible.
+            if words[1] < 1 or words[1] > 4 or words[2] < 1 or words[2] > 4:
+                return False
             words[1], words[2] = 1, 1
         elif number > 0 and factors != 0x11:
             return False
