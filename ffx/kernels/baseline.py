@@ -41,6 +41,7 @@ _TABLES_BYTES = _HUFFMAN + 8 * _HUFFMAN_BYTES
 # The frame's words.
 _HEIGHT, _WIDTH, _COMPONENTS, _SCAN = 0, 1, 2, 3
 _COMPONENT, _COMPONENT_WORDS = 4, 6  # identifier, h, v, quantiser, DC table, AC table
+_EXCESS = 24  # four words, see `inverse_transform_pair`
 _SEEN = 28  # a bit for each table that was defined: quantisers, then DC, then AC
 _END_OF_BLOCK = 128
 _PADDING = 512  # zeros after the data: more than one block can take
@@ -447,7 +448,8 @@ def _decode_planes(tables, frame, data, data_bytes, coefficients, planes, units_
                 if not good:
                     return BAD_JPEG
         if planes[0, 0] != 0:
-            _transform_rows(tables, frame, coefficients, planes, unit_row, across * units_wide, units_wide)
+            if not _transform_rows(tables, frame, coefficients, planes, unit_row, across * units_wide, units_wide):
+                return BAD_JPEG
     # The data must end where the last block ends, but for the bits that fill its byte.
     spare = 8 * (data + data_bytes - place) + count
     return OK if 0 <= spare < 8 else BAD_JPEG
@@ -455,8 +457,9 @@ def _decode_planes(tables, frame, data, data_bytes, coefficients, planes, units_
 
 @njit(**KERNEL_OPTIONS)
 def _transform_rows(tables, frame, coefficients, planes, unit_row, first_blocks, other_blocks):
-    """The samples of one row of units."""
+    """The samples of one row of units; False where a coefficient is impossibly large."""
     row_start = coefficients
+    excess = frame[_EXCESS:].ctypes.data
     for number in range(frame[_COMPONENTS]):
         words = frame[_COMPONENT + _COMPONENT_WORDS * number :]
         blocks = first_blocks if number == 0 else other_blocks
@@ -465,8 +468,9 @@ def _transform_rows(tables, frame, coefficients, planes, unit_row, first_blocks,
         for row in range(words[2]):
             target = planes[number, 0] + 8 * stride * (unit_row * words[2] + row)
             for block in range(0, blocks, 2):
-                inverse_transform_pair((row_start + BLOCK_BYTES * block, quantiser, target + 8 * block, stride))
+                inverse_transform_pair((row_start + BLOCK_BYTES * block, quantiser, target + 8 * block, stride, excess))
             row_start += BLOCK_BYTES * _even(blocks)
+    return frame[_EXCESS] | frame[_EXCESS + 1] | frame[_EXCESS + 2] | frame[_EXCESS + 3] == 0
 
 
 @njit(**KERNEL_OPTIONS)

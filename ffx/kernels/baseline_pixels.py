@@ -121,16 +121,34 @@ def _transposed(vectors: Vectors, rows: list) -> list:
     return [part for index in range(4) for part in _both(vectors, second[index], second[index + 4], 4)]
 
 
-def _inverse_transform():
-    """Words: (two blocks of coefficients, quantiser int16[64], target, stride): 8 rows of 16 samples."""
+def _excess(vectors: Vectors, value, factor, product):
+    """Bits of words that are not 0 where a product is not within 12 bits and its sign."""
+    builder, wide = vectors.builder, ir.VectorType(i32, value.type.count)
+    whole = builder.mul(builder.sext(value, wide), builder.sext(factor, wide))
+    upper = builder.trunc(builder.ashr(whole, vectors.fill(wide, 16)), value.type)
+    sign = builder.ashr(product, vectors.fill(product.type, 15))
+    large = builder.and_(builder.xor(product, sign), vectors.fill(product.type, -(1 << 12)))
+    return builder.or_(builder.xor(upper, sign), large)
 
-    def body(vectors: Vectors, blocks, quantiser, target, stride):
+
+def _inverse_transform():
+    """Words: (two blocks of coefficients, quantiser int16[64], target, stride, excess): 8 rows of 16 samples.
+
+    No picture of bytes has coefficients that take more than 12 bits. Libraries differ in what they make of
+    larger ones; `excess` (32 bytes) is then no longer 0.
+    """
+
+    def body(vectors: Vectors, blocks, quantiser, target, stride, excess):
         builder, eight = vectors.builder, ir.VectorType(i16, 8)
         rows = []
+        beyond = vectors.load(excess, _words)
         for row in range(8):
             both = [vectors.load(vectors.at(blocks, 128 * block + 16 * row), eight) for block in range(2)]
             factors = vectors.load(vectors.at(quantiser, 16 * row), eight)
-            rows.append(builder.mul(vectors.join(*both), vectors.join(factors, factors)))
+            value, factor = vectors.join(*both), vectors.join(factors, factors)
+            rows.append(builder.mul(value, factor))
+            beyond = builder.or_(beyond, _excess(vectors, value, factor, rows[-1]))
+        vectors.store(beyond, excess)
         rows = _transposed(vectors, _transform(vectors, rows, _CONSTANT_BITS - _BETWEEN_BITS))
         rows = _transposed(vectors, _transform(vectors, rows, _CONSTANT_BITS + _BETWEEN_BITS + 3))
         for row in range(0, 8, 2):
@@ -141,7 +159,7 @@ def _inverse_transform():
                 vectors.store(vectors.pick(samples, None, indices), target)
                 target = builder.add(target, stride)
 
-    return vector_kernel(body, 4)
+    return vector_kernel(body, 5)
 
 
 inverse_transform_pair = _inverse_transform()
