@@ -23,6 +23,7 @@ class JpegHeader:
         frame: the number of its frame marker (0xC0 baseline, 0xC1 extended, 0xC2 progressive).
         decodes_to_rgb: eight bits, grey or three components in a colour space that decoders guess right.
         complete: it ends with an end-of-image marker (padding and trailing bytes allowed).
+        sampling: each component's sampling factors, (horizontal, vertical).
     """
 
     width: int
@@ -31,6 +32,7 @@ class JpegHeader:
     frame: int
     decodes_to_rgb: bool
     complete: bool
+    sampling: tuple[tuple[int, int], ...] = ()
 
 
 def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
@@ -38,7 +40,7 @@ def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
 
     Only the markers before the first scan are read, and the end is looked for.
     """
-    data = bytes(data)
+    data = data if isinstance(data, bytes) else bytes(data)
     if data[:3] != b"\xff\xd8\xff":
         return None
     position = 2
@@ -82,4 +84,5 @@ def _header(frame: tuple[int, bytes] | None, adobe_transform: int | None, comple
     names = segment[6::3]
     plain = components == 1 or (components == 3 and adobe_transform in (None, 1) and names != b"RGB")
     good = segment[0] == 8 and plain and width > 0 and height > 0
-    return JpegHeader(width, height, components, marker, good, complete)
+    sampling = tuple((factors >> 4, factors & 15) for factors in segment[7::3])
+    return JpegHeader(width, height, components, marker, good, complete, sampling)

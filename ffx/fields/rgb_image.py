@@ -26,6 +26,7 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
+from .pixels import EncodedPicture, decode_ordinary_jpeg, decodes_without_warning, shrink
 from .tiled_jpeg import decoded_strictly, retiled, tiled
 
 __all__ = [
@@ -66,15 +67,21 @@ def resized_size(width: int, height: int, longest: int | None) -> tuple[int, int
     return max(1, int(ratio * width)), max(1, int(ratio * height))
 
 
-def resizer(image: np.ndarray, target_resolution: int | None) -> np.ndarray:
-    """`image` shrunk by area averaging until no side is longer than `target_resolution` pixels."""
+def resizer(image: np.ndarray, target_resolution: int | None, *, for_a_moment: bool = False) -> np.ndarray:
+    """`image` shrunk by area averaging until no side is longer than `target_resolution` pixels.
+
+    With `for_a_moment` the result stays only until this thread shrinks the next one.
+    """
     height, width = image.shape[:2]
     size = resized_size(width, height, target_resolution)
-    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return image if size == (width, height) else shrink(image, size, for_a_moment)
 
 
-def _from_encoded(data: bytes) -> np.ndarray:
+def _from_encoded(data: bytes, for_a_moment: bool) -> np.ndarray:
     """Pixels of an encoded image, as Pillow (and so torchvision's ImageFolder) decodes them."""
+    pixels = decode_ordinary_jpeg(data, for_a_moment)
+    if pixels is not None:
+        return pixels
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
@@ -88,8 +95,10 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
 
 
-def as_pixels(value: Any) -> np.ndarray:
+def as_pixels(value: Any, *, for_a_moment: bool = False) -> np.ndarray:
     """An image in any of the accepted forms as `uint8[height, width, 3]`.
+
+    With `for_a_moment` decoded pixels stay only until this thread decodes the next image.
 
     Raises:
         FieldError: it is none, or has no or too many pixels.
@@ -100,7 +109,7 @@ def as_pixels(value: Any) -> np.ndarray:
         except (OSError, SyntaxError, ValueError) as error:
             raise FieldError(f"Pillow could not decode the image: {error}") from error
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        pixels = _from_encoded(bytes(value))
+        pixels = _from_encoded(value if isinstance(value, bytes) else bytes(value), for_a_moment)
     else:
         pixels = _from_tensor(value) if isinstance(value, torch.Tensor) else value
     found = f"{type(value).__name__}"
@@ -206,7 +215,7 @@ class RGBImageField(Field):
         as_it_is = self._suitable_jpeg(value)
         pixels = None
         if as_it_is is None:
-            pixels = resizer(as_pixels(value), self.max_resolution)
+            pixels = resizer(as_pixels(value, for_a_moment=True), self.max_resolution, for_a_moment=True)
             height, width = pixels.shape[:2]
         else:
             height, width = as_it_is.height, as_it_is.width
@@ -227,7 +236,9 @@ class RGBImageField(Field):
 
     def _suitable_jpeg(self, value: Any) -> JpegHeader | None:
         """The header of a JPEG that may be stored as it is, if the mode is JPEG; else `None`."""
-        if not self.pass_through or self.write_mode == "raw" or not isinstance(value, (bytes, bytearray, memoryview)):
+        if not self.pass_through or self.write_mode == "raw" or isinstance(value, EncodedPicture):
+            return None
+        if not isinstance(value, (bytes, bytearray, memoryview)):
             return None
         header = read_jpeg_header(value)
         if header is None or not header.decodes_to_rgb or not header.complete:
@@ -241,10 +252,10 @@ class RGBImageField(Field):
         Training would be too late to find that out.
         """
         jpeg = np.frombuffer(value, np.uint8)
+        if not self.retile:
+            return jpeg if decodes_without_warning(bytes(value), header.height, header.width) else None
         pixels = decoded_strictly(jpeg, header.height, header.width)
-        if pixels is None:
-            return None
-        return retiled(jpeg, pixels, header.frame) if self.retile else jpeg
+        return None if pixels is None else retiled(jpeg, pixels, header.frame)
 
     def _mode(self, raw_bytes: int, malloc: Malloc, content: np.ndarray | bytes) -> str:
         if self.write_mode == "smart":

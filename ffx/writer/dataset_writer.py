@@ -15,12 +15,15 @@ from tqdm import tqdm
 
 from ..errors import FieldError, FormatError, WriterError
 from ..fields.base import Field
+from ..fields.pixels import prepare
+from ..fields.rgb_image import RGBImageField
 from ..format import ARGUMENT_BYTES, check_field_names, check_page_size
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from .assembly import Assembly
 from .encoder import Arena
 from .output import AtomicFile
+from .pictures import with_encoded_pictures
 from .sources import IndexedSource, Source, WebDatasetSource
 from .workers import Job, encode_here, encode_in_processes
 
@@ -150,7 +153,8 @@ class DatasetWriter:
         if shuffle_indices:
             chosen = np.random.default_rng(self.seed).permutation(chosen)
         chunk = min(int(chunksize), max(1, -(-len(chosen) // (_TASKS_A_WORKER * self.num_workers))))
-        self._write(IndexedSource(dataset, chosen, chunk), self.class_names or _class_names(dataset))
+        source = IndexedSource(with_encoded_pictures(dataset, self.fields), chosen, chunk)
+        self._write(source, self.class_names or _class_names(dataset))
 
     def from_webdataset(self, shards: Sequence[str] | str, pipeline: Callable[[Any], Any]) -> None:
         """Write the samples of WebDataset shards, reading each shard once.
@@ -172,6 +176,8 @@ class DatasetWriter:
         # Compiled here, so that forked workers need not.
         xxh64(b"")
         Arena(self.seed).draw()
+        if any(isinstance(field, RGBImageField) for field in self.fields.values()):
+            prepare()
         with AtomicFile(self.fname) as output:
             assert output.temporary is not None
             assembly = Assembly(self.fields, source.length, self.page_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 __all__ = ["JPEGFolder"]
@@ -37,4 +36,5 @@ class JPEGFolder:
 
     def __getitem__(self, index: int) -> tuple[bytes, int]:
         path, label = self.samples[index]
-        return Path(path).read_bytes(), label
+        with open(path, "rb", buffering=0) as file:
+            return file.read(), label
