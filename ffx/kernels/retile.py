@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .huffman import LONGEST, LOOK_BITS, best_code, decoding_table, encoding_table
+from .huffman_codes import LONGEST, LOOK_BITS, best_code, decoding_table, encoding_table
 from .memory import KERNEL_OPTIONS, load_i64, load_u8, load_u16
 from .tiles import next_marker, tile_layout
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffx.kernels.huffman import LONGEST, best_code, decoding_table, encoding_table
+from ffx.kernels.huffman_codes import LONGEST, best_code, decoding_table, encoding_table
 from ffx.kernels.retile import retile
 from ffx.kernels.tiles import tile_layout
 from tests.kernels.guarded import Guarded
