@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
+from .jpeg_baseline import DECLINED, decode_baseline_region
 from .memory import KERNEL_OPTIONS, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .turbojpeg import (
@@ -140,6 +141,9 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
         `(status, address, stride_bytes, region_top, region_left, region_height, region_width)`:
         RGB uint8 rows, valid until the thread decodes again.
     """
+    found = decode_baseline_region(thread, data, size, image_height, image_width, top, left, height, width)
+    if found[0] != DECLINED:
+        return found
     zero = np.int64(0)
     status, handle, subsampling = _read_header(thread, data, size, image_height, image_width)
     if status != OK:
