@@ -16,14 +16,11 @@ from .huffman_tables import (
     END,
     ENTRY_BITS,
     LONG,
-    STEP_BITS,
-    STEP_END,
-    STEP_LONG,
-    STEP_SHIFT,
-    STEPS,
+    PAIR_ADVANCE_SHIFT,
+    PAIR_BITS,
     long_entry,
 )
-from .memory import KERNEL_OPTIONS, array_at, load_i64, load_u8, load_u16, load_u32, store_i16, store_i64
+from .memory import KERNEL_OPTIONS, array_at, load_i64, load_u8, load_u32, store_i16, store_i64
 
 __all__ = [
     "AC_TABLE",
@@ -109,30 +106,39 @@ def bits_consumed_to(scan, end):
 
 
 @njit(inline="always")
-def _value(bits, entry):
-    """The coefficient behind the code: a first bit 0 stands for the negative half."""
-    size = (entry >> 16) & 15
-    rest = bits << ((entry >> 8) & 31)
+def _value(rest, size):
+    """The coefficient that `rest` begins with, of `size` bits; a first bit 0 stands for the negative half."""
     value = shift_right(shift_right(rest, 1), 63 - size)
     return value - (~(rest >> 63) & ((1 << size) - 1))
 
 
 @njit(inline="always")
-def _entry_at(table, bits):
-    return np.int64(load_u32(table + 4 * shift_right(bits, 64 - ENTRY_BITS)))
-
-
-@njit(inline="always")
-def _step_at(table, bits):
-    return np.int64(load_u16(table + STEPS + 2 * shift_right(bits, 64 - STEP_BITS)))
+def _entry_value(bits, entry):
+    return _value(bits << ((entry >> 8) & 31), (entry >> 16) & 15)
 
 
 @njit(inline="always")
 def _dc_entry(table, bits):
-    entry = _entry_at(table, bits)
+    entry = np.int64(load_u32(table + 4 * shift_right(bits, 64 - ENTRY_BITS)))
     if entry >= LONG << ADVANCE_SHIFT:
         entry = long_entry(table, bits)
     return entry
+
+
+@njit(inline="always")
+def _pair_at(table, bits):
+    return np.int64(load_u32(table + 4 * shift_right(bits, 64 - PAIR_BITS)))
+
+
+@njit(inline="always")
+def _store_pair(coefficients, natural, k, bits, pair):
+    """Coefficients of a pair that begins behind place `k`."""
+    # The second comes first: where there is none, it goes to the same place.
+    before_second = (pair >> 18) & 15
+    second = _value(bits << before_second, (pair & 31) - before_second)
+    store_i16(coefficients + 2 * np.int64(load_u8(natural + k + (pair >> PAIR_ADVANCE_SHIFT))), second)
+    first = _value(bits << ((pair >> 5) & 15), (pair >> 9) & 15)
+    store_i16(coefficients + 2 * np.int64(load_u8(natural + k + ((pair >> 13) & 31))), first)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -151,7 +157,7 @@ def skip_mcus(scan, count):
             entry = _dc_entry(load_i64(words + 8 * DC_TABLE), bits)
             if entry < 0:
                 return False
-            store_i64(predictor, load_i64(predictor) + _value(bits, entry))
+            store_i64(predictor, load_i64(predictor) + _entry_value(bits, entry))
             bits <<= entry & 63
             have -= entry & 63
             k = np.int64(0)
@@ -160,27 +166,26 @@ def skip_mcus(scan, count):
                 place += (63 - have) >> 3
                 have |= 56
                 before, had = bits, have
-                step = _step_at(table, bits)
-                k += step >> STEP_SHIFT
-                bits <<= step & 31
-                have -= step & 31
+                pair = _pair_at(table, bits)
+                k += pair >> PAIR_ADVANCE_SHIFT
+                bits <<= pair & 31
+                have -= pair & 31
                 if k < 63:
                     before, had = bits, have
-                    step = _step_at(table, bits)
-                    k += step >> STEP_SHIFT
-                    bits <<= step & 31
-                    have -= step & 31
+                    pair = _pair_at(table, bits)
+                    k += pair >> PAIR_ADVANCE_SHIFT
+                    bits <<= pair & 31
+                    have -= pair & 31
                     if k < 63:
                         continue
-                if k == 63 or (STEP_END <= k < STEP_END + 63):
+                if k == 63 or (END <= k < END + 63):
                     break
-                # A long code, or a step with symbols of the next block: one symbol, from before the step.
-                k -= step >> STEP_SHIFT
+                # A long code, or a pair whose second symbol is the next block's: one symbol, from before the pair.
+                k -= pair >> PAIR_ADVANCE_SHIFT
                 bits, have = before, had
                 entry = long_entry(table, bits)
                 if entry < 0:
                     return False
-                # Long codes come when half of the bits are consumed, and still fit: 56 - 22 >= 26.
                 k += entry >> ADVANCE_SHIFT
                 bits <<= entry & 63
                 have -= entry & 63
@@ -211,7 +216,7 @@ def decode_mcu(scan):
         entry = _dc_entry(load_i64(words + 8 * DC_TABLE), bits)
         if entry < 0:
             return False
-        value = load_i64(predictor) + _value(bits, entry)
+        value = load_i64(predictor) + _entry_value(bits, entry)
         store_i64(predictor, value)
         store_i16(coefficients, value)
         bits <<= entry & 63
@@ -221,34 +226,43 @@ def decode_mcu(scan):
             bits |= shift_right(load_bits(place), have)
             place += (63 - have) >> 3
             have |= 56
-            entry = _entry_at(table, bits)
+            before, had = bits, have
+            pair = _pair_at(table, bits)
+            _store_pair(coefficients, natural, k, bits, pair)
+            k += pair >> PAIR_ADVANCE_SHIFT
+            bits <<= pair & 31
+            have -= pair & 31
+            if k < 63:
+                before, had = bits, have
+                pair = _pair_at(table, bits)
+                _store_pair(coefficients, natural, k, bits, pair)
+                k += pair >> PAIR_ADVANCE_SHIFT
+                bits <<= pair & 31
+                have -= pair & 31
+                if k < 63:
+                    continue
+            if k == 63:
+                break
+            if END <= k < END + 63:
+                k -= END
+                break
+            # As in `skip_mcus`.
+            k -= pair >> PAIR_ADVANCE_SHIFT
+            bits, have = before, had
+            entry = long_entry(table, bits)
+            if entry < 0:
+                return False
             k += entry >> ADVANCE_SHIFT
-            store_i16(coefficients + 2 * np.int64(load_u8(natural + k)), _value(bits, entry))
+            store_i16(coefficients + 2 * np.int64(load_u8(natural + k)), _entry_value(bits, entry))
             bits <<= entry & 63
             have -= entry & 63
-            if k < 63:
-                entry = _entry_at(table, bits)
-                k += entry >> ADVANCE_SHIFT
-                store_i16(coefficients + 2 * np.int64(load_u8(natural + k)), _value(bits, entry))
-                bits <<= entry & 63
-                have -= entry & 63
-                if k < 63:
-                    continue
-            if k >= LONG:
-                entry = long_entry(table, bits)
-                if entry < 0:
-                    return False
-                k += (entry >> ADVANCE_SHIFT) - LONG
-                store_i16(coefficients + 2 * np.int64(load_u8(natural + k)), _value(bits, entry))
-                bits <<= entry & 63
-                have -= entry & 63
-                if k < 63:
-                    continue
-            if k >= END:
-                k -= END
-            elif k > 63:
+            if k >= 63:
+                if k == 63:
+                    break
+                if k >= END:
+                    k -= END
+                    break
                 return False
-            break
         store_i64(words + 8 * LAST, k)
         coefficients += 128
     store_i64(scan + 8 * _BITS, bits)

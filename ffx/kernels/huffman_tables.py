@@ -3,8 +3,8 @@
 A code stands for a symbol: how many zero coefficients come before the next one (run), and how many
 further bits say which value it has (size). Three ways to look it up:
 
-- entries by the next 10 bits: one code and its symbol, `uint32`;
-- steps by the next 12 bits, for coefficients that nobody wants: as many whole symbols as begin there, `uint16`;
+- DC: entries by the next 10 bits, one code and its symbol;
+- AC: pairs by the next 12 bits, one or two codes with their symbols, whose values may lie beyond those bits;
 - limits of each code length, for codes longer than the others know.
 """
 
@@ -21,11 +21,8 @@ __all__ = [
     "END",
     "ENTRY_BITS",
     "LONG",
-    "STEPS",
-    "STEP_BITS",
-    "STEP_END",
-    "STEP_LONG",
-    "STEP_SHIFT",
+    "PAIR_ADVANCE_SHIFT",
+    "PAIR_BITS",
     "TABLE_BYTES",
     "long_entry",
     "make_table",
@@ -35,24 +32,23 @@ __all__ = [
 # run + 1 places in the zigzag order, or one of:
 ADVANCE_SHIFT = 20
 END = 128  # no coefficients follow in this block
-LONG = 256  # the code is longer than an entry knows
+LONG = 256  # the code is longer than the table knows
 
-# A step: total bits, advance << 5, where the advance is the sum of its symbols', plus one of:
-STEP_SHIFT = 5
-STEP_END = 256
-STEP_LONG = 512
+# A pair: total bits, bits of the first code << 5, its size << 9, its advance << 13, bits up to the second's value << 18,
+# and the whole advance << 22. The second value has the bits that are left. Without a second symbol none are left. Where the
+# first symbol is the end, or long, its advance is that of a longest run: there is no coefficient behind it yet.
+PAIR_ADVANCE_SHIFT = 22
+_LONG_PAIR = 16 << 13 | LONG << PAIR_ADVANCE_SHIFT
 
 ENTRY_BITS = 10
-STEP_BITS = 12
+PAIR_BITS = 12
 
 # A table's parts, as offsets from its address.
-STEPS = 4 << ENTRY_BITS
-_LIMITS = STEPS + (2 << STEP_BITS)  # int64[17], by length: behind its last code, with 16 bits
+_LIMITS = 4 << PAIR_BITS  # int64[17], by length: behind its last code, with 16 bits
 _OFFSETS = _LIMITS + 8 * 17  # int64[17]: from a code to its symbol's place
 _SOURCE = _OFFSETS + 8 * 17  # the 16 counts and the symbols that the table was made from
 _SOURCE_BYTES = _SOURCE + 16 + 256  # int64: how many; 0: none yet
-_SHORTER = _SOURCE_BYTES + 8  # uint16[2 ** STEP_BITS]: steps for fewer bits, while a table is made
-TABLE_BYTES = (_SHORTER + (2 << STEP_BITS) + 63) // 64 * 64
+TABLE_BYTES = (_SOURCE_BYTES + 8 + 63) // 64 * 64
 
 _MOST_DC_SIZE, _MOST_AC_SIZE = 11, 10  # of 8-bit samples
 
@@ -89,61 +85,71 @@ def _has_known_symbols(source, count, is_dc):
 
 
 @njit(**KERNEL_OPTIONS)
-def _make_entries(table, source):
-    """Entries, limits and offsets; False if there are more codes than their lengths have room for."""
-    entries = array_at(table, (1 << ENTRY_BITS,), np.uint32)
-    entries[:] = LONG << ADVANCE_SHIFT
+def _make_limits(table, source):
+    """Limits and offsets; False if there are more codes than their lengths have room for."""
     limits, offsets = array_at(table + _LIMITS, (17,), np.int64), array_at(table + _OFFSETS, (17,), np.int64)
     code = place = np.int64(0)
     for length in range(1, 17):
         count = np.int64(load_u8(source + length - 1))
-        offsets[length] = place - code
         # The code of ones alone is not to be used either.
         if count > 0 and code + count >= 1 << length:
             return False
-        for _ in range(count):
-            if length <= ENTRY_BITS:
-                first = code << (ENTRY_BITS - length)
-                entry = _entry(np.int64(load_u8(source + 16 + place)), np.int64(length))
-                entries[first : first + (1 << (ENTRY_BITS - length))] = entry
-            code += 1
-            place += 1
+        offsets[length] = place - code
+        code += count
+        place += count
         limits[length] = code << (16 - length)
         code <<= 1
     return True
 
 
 @njit(**KERNEL_OPTIONS)
-def _make_steps(table, source):
-    """Steps by 12 bits, from those by fewer bits: a first symbol, and the step of the bits behind it."""
-    # Steps by n bits lie at 2 ** n; those by 12 bits where they stay.
-    shorter = array_at(table + _SHORTER, (1 << STEP_BITS,), np.uint16)
-    final = array_at(table + STEPS, (1 << STEP_BITS,), np.uint16)
-    for bits in range(STEP_BITS + 1):
-        steps = final if bits == STEP_BITS else shorter[1 << bits : 2 << bits]
-        steps[:] = 0
-        code = place = np.int64(0)
-        for length in range(1, min(bits, ENTRY_BITS) + 1):
-            for _ in range(np.int64(load_u8(source + length - 1))):
-                symbol = np.int64(load_u8(source + 16 + place))
-                first = code << (bits - length)
-                used = length + (symbol & 15)
-                step = used | (STEP_END if symbol == 0 else (symbol >> 4) + 1) << STEP_SHIFT
-                stop = first + (1 << (bits - length))
-                if symbol == 0 or used >= bits:
-                    steps[first:stop] = step
-                else:
-                    rest = 1 << (bits - used)
-                    while first < stop:
-                        for index in range(rest):
-                            steps[first + index] = np.uint16(step) + shorter[rest + index]
-                        first += rest
-                code += 1
-                place += 1
-            code <<= 1
-    for index in range(1 << STEP_BITS):
-        if final[index] == 0:
-            final[index] = STEP_LONG << STEP_SHIFT
+def _make_entries(table, source):
+    entries = array_at(table, (1 << ENTRY_BITS,), np.uint32)
+    entries[:] = LONG << ADVANCE_SHIFT
+    place = first = np.int64(0)
+    for length in range(1, ENTRY_BITS + 1):
+        for _ in range(load_u8(source + length - 1)):
+            stop = first + (1 << (ENTRY_BITS - length))
+            entries[first:stop] = _entry(np.int64(load_u8(source + 16 + place)), np.int64(length))
+            first = stop
+            place += 1
+
+
+@njit(**KERNEL_OPTIONS)
+def _add_seconds(pairs, source, first, bits, pair, used, advance):
+    """Second symbols for one value of a first: the `bits` bits behind it are pairs from `first` on."""
+    place = np.int64(0)
+    for length in range(1, bits + 1):
+        for _ in range(load_u8(source + length - 1)):
+            symbol = np.int64(load_u8(source + 16 + place))
+            total = used + length + (symbol & 15)
+            both = advance + (np.int64(END) if symbol == 0 else (symbol >> 4) + 1)
+            stop = first + (1 << (bits - length))
+            pairs[first:stop] = pair | total | (used + length) << 18 | both << PAIR_ADVANCE_SHIFT
+            first = stop
+            place += 1
+
+
+@njit(**KERNEL_OPTIONS)
+def _make_pairs(table, source):
+    pairs = array_at(table, (1 << PAIR_BITS,), np.uint32)
+    pairs[:] = _LONG_PAIR
+    place = first = np.int64(0)
+    for length in range(1, PAIR_BITS + 1):
+        for _ in range(load_u8(source + length - 1)):
+            symbol = np.int64(load_u8(source + 16 + place))
+            size, used = symbol & 15, length + (symbol & 15)
+            stop = first + (1 << (PAIR_BITS - length))
+            place += 1
+            advance = np.int64(END) if symbol == 0 else (symbol >> 4) + 1
+            pair = np.int64(length << 5 | size << 9 | min(advance, 16) << 13)
+            # At most 12 bits up to the second value; a single one's bits are all its own.
+            pairs[first:stop] = pair | used | min(used, 15) << 18 | advance << PAIR_ADVANCE_SHIFT
+            if symbol != 0 and used < PAIR_BITS:
+                while first < stop:
+                    _add_seconds(pairs, source, first, PAIR_BITS - used, pair, used, advance)
+                    first += 1 << (PAIR_BITS - used)
+            first = stop
 
 
 @njit(**KERNEL_OPTIONS)
@@ -153,7 +159,7 @@ def make_table(table, source, is_dc):
     Args:
         table: address of `TABLE_BYTES`, zero before the first call.
         source: address of a DHT's counts and symbols, which must lie wholly in memory.
-        is_dc: whether the symbols are sizes of DC differences. Those need no steps.
+        is_dc: whether the symbols are sizes of DC differences. Those have no pairs.
 
     Returns:
         False for tables that contradict themselves, or with symbols that no 8-bit baseline JPEG has.
@@ -168,10 +174,12 @@ def make_table(table, source, is_dc):
         if same:
             return True
     store_i64(table + _SOURCE_BYTES, 0)
-    if count > 256 or not _has_known_symbols(source, count, is_dc) or not _make_entries(table, source):
+    if count > 256 or not _has_known_symbols(source, count, is_dc) or not _make_limits(table, source):
         return False
-    if not is_dc:
-        _make_steps(table, source)
+    if is_dc:
+        _make_entries(table, source)
+    else:
+        _make_pairs(table, source)
     copy_bytes(table + _SOURCE, source, 16 + count)
     store_i64(table + _SOURCE_BYTES, 16 + count)
     return True
