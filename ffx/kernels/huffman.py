@@ -18,6 +18,10 @@ from .huffman_tables import (
     LONG,
     PAIR_ADVANCE_SHIFT,
     PAIR_BITS,
+    PAIR_FIRST_ADVANCE_SHIFT,
+    PAIR_FIRST_BITS_SHIFT,
+    PAIR_FIRST_SIZE_SHIFT,
+    PAIR_SECOND_SHIFT,
     long_entry,
 )
 from .memory import KERNEL_OPTIONS, array_at, load_i64, load_u8, load_u32, store_i16, store_i64
@@ -134,11 +138,11 @@ def _pair_at(table, bits):
 def _store_pair(coefficients, natural, k, bits, pair):
     """Coefficients of a pair that begins behind place `k`."""
     # The second comes first: where there is none, it goes to the same place.
-    before_second = (pair >> 18) & 15
-    second = _value(bits << before_second, (pair & 31) - before_second)
+    before_second = (pair >> PAIR_SECOND_SHIFT) & 15
+    second = _value(bits << before_second, (pair & 63) - before_second)
     store_i16(coefficients + 2 * np.int64(load_u8(natural + k + (pair >> PAIR_ADVANCE_SHIFT))), second)
     first = _value(bits << ((pair >> 5) & 15), (pair >> 9) & 15)
-    store_i16(coefficients + 2 * np.int64(load_u8(natural + k + ((pair >> 13) & 31))), first)
+    store_i16(coefficients + 2 * np.int64(load_u8(natural + k + ((pair >> PAIR_FIRST_ADVANCE_SHIFT) & 31))), first)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -168,17 +172,17 @@ def skip_mcus(scan, count):
                 before, had = bits, have
                 pair = _pair_at(table, bits)
                 k += pair >> PAIR_ADVANCE_SHIFT
-                bits <<= pair & 31
-                have -= pair & 31
+                bits <<= pair & 63
+                have -= pair & 63
                 if k < 63:
                     before, had = bits, have
                     pair = _pair_at(table, bits)
                     k += pair >> PAIR_ADVANCE_SHIFT
-                    bits <<= pair & 31
-                    have -= pair & 31
+                    bits <<= pair & 63
+                    have -= pair & 63
                     if k < 63:
                         continue
-                if k == 63 or (END <= k < END + 63):
+                if (END <= k < END + 63) or k == 63:
                     break
                 # A long code, or a pair whose second symbol is the next block's: one symbol, from before the pair.
                 k -= pair >> PAIR_ADVANCE_SHIFT
@@ -230,21 +234,21 @@ def decode_mcu(scan):
             pair = _pair_at(table, bits)
             _store_pair(coefficients, natural, k, bits, pair)
             k += pair >> PAIR_ADVANCE_SHIFT
-            bits <<= pair & 31
-            have -= pair & 31
+            bits <<= pair & 63
+            have -= pair & 63
             if k < 63:
                 before, had = bits, have
                 pair = _pair_at(table, bits)
                 _store_pair(coefficients, natural, k, bits, pair)
                 k += pair >> PAIR_ADVANCE_SHIFT
-                bits <<= pair & 31
-                have -= pair & 31
+                bits <<= pair & 63
+                have -= pair & 63
                 if k < 63:
                     continue
-            if k == 63:
-                break
             if END <= k < END + 63:
                 k -= END
+                break
+            if k == 63:
                 break
             # As in `skip_mcus`.
             k -= pair >> PAIR_ADVANCE_SHIFT

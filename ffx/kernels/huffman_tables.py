@@ -4,7 +4,7 @@ A code stands for a symbol: how many zero coefficients come before the next one 
 further bits say which value it has (size). Three ways to look it up:
 
 - DC: entries by the next 10 bits, one code and its symbol;
-- AC: pairs by the next 12 bits, one or two codes with their symbols, whose values may lie beyond those bits;
+- AC: pairs by the next bits, one or two codes with their symbols, whose values may lie beyond those bits;
 - limits of each code length, for codes longer than the others know.
 """
 
@@ -23,6 +23,10 @@ __all__ = [
     "LONG",
     "PAIR_ADVANCE_SHIFT",
     "PAIR_BITS",
+    "PAIR_FIRST_ADVANCE_SHIFT",
+    "PAIR_FIRST_BITS_SHIFT",
+    "PAIR_FIRST_SIZE_SHIFT",
+    "PAIR_SECOND_SHIFT",
     "TABLE_BYTES",
     "long_entry",
     "make_table",
@@ -34,11 +38,12 @@ ADVANCE_SHIFT = 20
 END = 128  # no coefficients follow in this block
 LONG = 256  # the code is longer than the table knows
 
-# A pair: total bits, bits of the first code << 5, its size << 9, its advance << 13, bits up to the second's value << 18,
-# and the whole advance << 22. The second value has the bits that are left. Without a second symbol none are left. Where the
-# first symbol is the end, or long, its advance is that of a longest run: there is no coefficient behind it yet.
-PAIR_ADVANCE_SHIFT = 22
-_LONG_PAIR = 16 << 13 | LONG << PAIR_ADVANCE_SHIFT
+# A pair: total bits, bits of the first code << 6, its size << 10, its advance << 14, bits up to the second's value << 19,
+# and the whole advance << 23. The second value has the bits that are left; without a second symbol it lies where the
+# first does. Where the first symbol is the end, or long, its own advance is 16: nothing is there yet.
+PAIR_FIRST_BITS_SHIFT, PAIR_FIRST_SIZE_SHIFT, PAIR_FIRST_ADVANCE_SHIFT = 6, 10, 14
+PAIR_SECOND_SHIFT, PAIR_ADVANCE_SHIFT = 19, 23
+_LONG_PAIR = 16 << PAIR_FIRST_ADVANCE_SHIFT | LONG << PAIR_ADVANCE_SHIFT
 
 ENTRY_BITS = 10
 PAIR_BITS = 12
@@ -125,7 +130,7 @@ def _add_seconds(pairs, source, first, bits, pair, used, advance):
             total = used + length + (symbol & 15)
             both = advance + (np.int64(END) if symbol == 0 else (symbol >> 4) + 1)
             stop = first + (1 << (bits - length))
-            pairs[first:stop] = pair | total | (used + length) << 18 | both << PAIR_ADVANCE_SHIFT
+            pairs[first:stop] = pair | total | (used + length) << PAIR_SECOND_SHIFT | both << PAIR_ADVANCE_SHIFT
             first = stop
             place += 1
 
@@ -142,9 +147,9 @@ def _make_pairs(table, source):
             stop = first + (1 << (PAIR_BITS - length))
             place += 1
             advance = np.int64(END) if symbol == 0 else (symbol >> 4) + 1
-            pair = np.int64(length << 5 | size << 9 | min(advance, 16) << 13)
-            # At most 12 bits up to the second value; a single one's bits are all its own.
-            pairs[first:stop] = pair | used | min(used, 15) << 18 | advance << PAIR_ADVANCE_SHIFT
+            pair = length << PAIR_FIRST_BITS_SHIFT | size << PAIR_FIRST_SIZE_SHIFT
+            pair = np.int64(pair | min(advance, 16) << PAIR_FIRST_ADVANCE_SHIFT)
+            pairs[first:stop] = pair | used | min(used, 15) << PAIR_SECOND_SHIFT | advance << PAIR_ADVANCE_SHIFT
             if symbol != 0 and used < PAIR_BITS:
                 while first < stop:
                     _add_seconds(pairs, source, first, PAIR_BITS - used, pair, used, advance)

@@ -192,7 +192,7 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
 
 @njit(**KERNEL_OPTIONS)
 def _make_row(frame, planes, stride, row, left, width, first_column, chroma_height, chroma_width, target):
-    """One row of RGB from the planes: `width` pixels from column `left`; the planes begin at `first_column` of chroma."""
+    """One row of RGB from the planes, which begin at chroma's `first_column`: `width` pixels from column `left`."""
     horizontal, vertical = frame[HORIZONTAL], frame[VERTICAL]
     luma = _plane_row(planes, horizontal * stride, 16 * vertical, row) + left - horizontal * first_column
     if frame[COMPONENTS] == 1:

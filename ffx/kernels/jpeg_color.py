@@ -1,8 +1,8 @@
 """From a JPEG's planes to rows of RGB: chroma made smooth, then ITU-R BT.601's YCbCr at full range.
 
-Chroma of half the columns is weighed 3 : 1 between the two nearest samples, chroma of half the rows likewise before, with
-libjpeg's rounding ("fancy upsampling"); at the picture's edge the last sample counts twice. The conversion is libjpeg's,
-in integers with 16 fractional bits.
+Chroma of half the columns is weighed 3 : 1 between the two nearest samples, chroma of half the rows likewise before
+that, with libjpeg's rounding ("fancy upsampling"); at the picture's edge the last sample counts twice. The conversion
+is libjpeg's, in integers with 16 fractional bits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import njit
 
 from .memory import KERNEL_OPTIONS, array_at
-from .simd import Vectors, i8, i16, i32, vector_kernel
+from .simd import Vectors, i8, i16, vector_kernel
 
 __all__ = ["SPILL_BYTES", "SUMS_SPILL", "convert_full", "convert_grey", "convert_halved", "sum_chroma"]
 
@@ -88,7 +88,10 @@ def _store_colours(vectors: Vectors, target, lumas, blues, reds):
 
 
 def _halved(shift: int):
-    """Words: (target u8[96], luma, blue sums, red sums). Sums are int16 of `shift - 2` fractional bits, one left of the pixels' first."""
+    """Words: (target u8[96], luma, blue sums, red sums). Sums weigh 4 with a `shift` of 4, else 1.
+
+    Sums are int16; the first is the one left of the pixels' own.
+    """
 
     def upsampled(vectors: Vectors, sums):
         builder = vectors.builder

@@ -159,7 +159,7 @@ def _has_known_colours(frame):
     if frame[COMPONENTS] == 1:
         return True
     first, second, third = frame[_COMPONENT_IDS], frame[_COMPONENT_IDS + 1], frame[_COMPONENT_IDS + 2]
-    if first == second or second == third or first == third:
+    if first in (second, third) or second == third:
         return False
     return frame[_COLOURS] != 0 or (first == 1 and second == 2 and third == 3)
 
@@ -194,7 +194,7 @@ def read_frame(data, size, height, width, words):
             sound = _read_quantisers(frame, start, stop)
         elif marker == _DHT:
             sound = _read_huffman_tables(frame, start, stop)
-        elif marker == _SOF0 or marker == _SOF1:
+        elif marker in (_SOF0, _SOF1):
             sound = _read_sizes(frame, start, stop, height, width)
         elif marker == _DRI:
             sound = stop - start == 2

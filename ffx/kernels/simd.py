@@ -186,7 +186,7 @@ class Vectors:
         return builder.trunc(value, ir.VectorType(i8, 32))
 
     def pack_bytes_by_lane(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        """int16[16] twice, each held to 0 … 255, lane by lane of 128 bits: left 0-7, right 0-7, left 8-15, right 8-15."""
+        """int16[16] twice, each held to 0 … 255, by lanes of 128 bits: left 0-7, right 0-7, left 8-15, right 8-15."""
         if self.has_avx2:
             return self._named("llvm.x86.avx2.packuswb", ir.VectorType(i8, 32), left, right)
         return self.pick(self.pack_bytes(left, right), None, _BY_LANE)

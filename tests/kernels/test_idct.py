@@ -24,7 +24,7 @@ def reference_pass(rows, shift):
     """Jpeg's slow integer method along axis 0, in int64, as its formulas stand in the literature."""
 
     def fixed(number):
-        return int(round(number * 8192))
+        return round(number * 8192)
 
     in0, in1, in2, in3, in4, in5, in6, in7 = rows
     middle = (in2 + in6) * fixed(0.541196100)

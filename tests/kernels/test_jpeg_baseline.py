@@ -164,11 +164,15 @@ UNUSUAL = {
     "lossless": lambda picture: with_bytes(encode(picture), b"\xff\xc0", b"\xff\xc3"),
     "12 bits": lambda picture: with_bytes(encode(picture), b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"),
     "16-bit quantisers": lambda picture: with_bytes(encode(picture), b"\xff\xdb\x00\x43\x00", b"\xff\xdb\x00\x43\x10"),
-    "several scans": lambda picture: with_bytes(encode(picture), b"\xff\xda\x00\x0c\x03\x01", b"\xff\xda\x00\x08\x01\x01"),
+    "several scans": lambda picture: with_bytes(
+        encode(picture), b"\xff\xda\x00\x0c\x03\x01", b"\xff\xda\x00\x08\x01\x01"
+    ),
     "successive bits": lambda picture: with_bytes(encode(picture), b"\x00\x3f\x00", b"\x00\x3f\x01"),
     "no Huffman table": lambda picture: with_bytes(encode(picture), b"\xff\xc4", b"\xff\xfe"),
     "no quantisers": lambda picture: with_bytes(encode(picture), b"\xff\xdb", b"\xff\xfe"),
-    "other colours": lambda picture: with_bytes(with_bytes(encode(picture), b"JFIF", b"JFIX"), b"\x01\x22\x00", b"\x52\x22\x00"),
+    "other colours": lambda picture: with_bytes(
+        with_bytes(encode(picture), b"JFIF", b"JFIX"), b"\x01\x22\x00", b"\x52\x22\x00"
+    ),
     "other major version": lambda picture: with_bytes(encode(picture), b"JFIF\0\x01", b"JFIF\0\x02"),
 }
 
@@ -293,7 +297,13 @@ def fuzz(generator, thread, rounds):
     guarded = GuardedBytes(8)
     height, width = 50, 70
     sounds = [
-        encode(made(generator, number % 4, height, width), KINDS[number % 4], (50, 90, 100)[number % 3], restarts, number % 2)
+        encode(
+            made(generator, number % 4, height, width),
+            KINDS[number % 4],
+            (50, 90, 100)[number % 3],
+            restarts,
+            number % 2,
+        )
         for number in range(8)
         for restarts in (0, 0, 5)
     ]
