@@ -141,7 +141,7 @@ def _store_pair(coefficients, natural, k, bits, pair):
     before_second = (pair >> PAIR_SECOND_SHIFT) & 15
     second = _value(bits << before_second, (pair & 63) - before_second)
     store_i16(coefficients + 2 * np.int64(load_u8(natural + k + (pair >> PAIR_ADVANCE_SHIFT))), second)
-    first = _value(bits << ((pair >> 5) & 15), (pair >> 9) & 15)
+    first = _value(bits << ((pair >> PAIR_FIRST_BITS_SHIFT) & 15), (pair >> PAIR_FIRST_SIZE_SHIFT) & 15)
     store_i16(coefficients + 2 * np.int64(load_u8(natural + k + ((pair >> PAIR_FIRST_ADVANCE_SHIFT) & 31))), first)
 
 
