@@ -39,8 +39,8 @@ END = 128  # no coefficients follow in this block
 LONG = 256  # the code is longer than the table knows
 
 # A pair: total bits, bits of the first code << 6, its size << 10, its advance << 14, bits up to the second's value
-# << 19, and the whole advance << 23. The second value has the bits that are left; without a second symbol it lies where the
-# first does. Where the first symbol is the end, or long, its own advance is 16: nothing is there yet.
+# << 19, and the whole advance << 23. The second value has the bits that are left; without a second symbol it lies
+# where the first does. Where the first symbol is the end, or long, its own advance is 16: nothing is there yet.
 PAIR_FIRST_BITS_SHIFT, PAIR_FIRST_SIZE_SHIFT, PAIR_FIRST_ADVANCE_SHIFT = 6, 10, 14
 PAIR_SECOND_SHIFT, PAIR_ADVANCE_SHIFT = 19, 23
 _LONG_PAIR = 16 << PAIR_FIRST_ADVANCE_SHIFT | LONG << PAIR_ADVANCE_SHIFT

@@ -1,5 +1,7 @@
 """Decode JPEG to RGB from nogil code: the part that a crop needs, or the whole, by libturbojpeg.
 
+Crops of ordinary files go to a decoder of our own (`ffx.kernels.jpeg_baseline`); what it declines comes back here.
+
 The decompressor's handle is word 0 of the thread's words, created on first use. Decoding is as
 accurate as the library can (slow integer DCT, smooth upsampling of chroma), and a warning of the
 library (data that end early, a wrong code) counts as damage.
