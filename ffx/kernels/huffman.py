@@ -112,8 +112,10 @@ def bits_consumed_to(scan, end):
 @njit(inline="always")
 def _value(rest, size):
     """The coefficient that `rest` begins with, of `size` bits; a first bit 0 stands for the negative half."""
-    value = shift_right(shift_right(rest, 1), 63 - size)
-    return value - (~(rest >> 63) & ((1 << size) - 1))
+    most = (1 << size) - 1
+    # Of no bits, the shift leaves all of them.
+    value = shift_right(rest, -size & 63) & most
+    return value - (~(rest >> 63) & most)
 
 
 @njit(inline="always")

@@ -46,7 +46,7 @@ PAIR_SECOND_SHIFT, PAIR_ADVANCE_SHIFT = 19, 23
 _LONG_PAIR = 16 << PAIR_FIRST_ADVANCE_SHIFT | LONG << PAIR_ADVANCE_SHIFT
 
 ENTRY_BITS = 10
-PAIR_BITS = 12
+PAIR_BITS = 11
 
 # A table's parts, as offsets from its address.
 _LIMITS = 4 << PAIR_BITS  # int64[17], by length: behind its last code, with 16 bits

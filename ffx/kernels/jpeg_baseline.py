@@ -168,7 +168,10 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     luma = planes + (mcu_row & 1) * 8 * vertical * luma_stride
     chroma = planes + 16 * vertical * luma_stride + (mcu_row & 1) * 8 * stride
     for column in range(count):
-        if not _move_to(area, mcu_row * mcus_a_row + first + column) or not decode_mcu(scan):
+        if column == 0 or progress[_MCU] == (progress[_SEGMENT] + 1) * progress[_INTERVAL]:
+            if not _move_to(area, mcu_row * mcus_a_row + first + column):
+                return False
+        if not decode_mcu(scan):
             return False
         progress[_MCU] += 1
         for block in range(blocks):
