@@ -1,5 +1,7 @@
 """Decode JPEG to RGB from nogil code: the part that a crop needs, or the whole, by libturbojpeg.
 
+Crops of ordinary files go to a decoder of our own (`ffx.kernels.jpeg_baseline`); what it declines comes back here.
+
 The decompressor's handle is word 0 of the thread's words, created on first use. Decoding is as
 accurate as the library can (slow integer DCT, smooth upsampling of chroma unless the caller wants it
 fast), and a warning of the library (data that end early, a wrong code) counts as damage. Of a JPEG in
@@ -13,6 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
+from .jpeg_baseline import DECLINED, decode_baseline_region
 from .memory import KERNEL_OPTIONS, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .tiles import splice
@@ -194,6 +197,10 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
     if top < 0 or left < 0 or height < 1 or width < 1 or top + height > image_height or left + width > image_width:
         status, _, _ = _read_header(thread, data, size, image_height, image_width)
         return OUT_OF_FILE if status == OK else status, zero, zero, zero, zero, zero, zero
+    if fast_upsampling == 0:
+        found = decode_baseline_region(thread, data, size, image_height, image_width, top, left, height, width)
+        if found[0] != DECLINED:
+            return found
     part_top, part_left = zero, zero
     crop = (image_height, image_width, top, left, height, width)
     tiles, tiles_size, tiles_top, tiles_left, tiles_height, tiles_width = splice(

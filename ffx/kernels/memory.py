@@ -27,8 +27,10 @@ __all__ = [
     "load_u8",
     "release_thread",
     "scratch",
+    "store_i16",
     "store_i64",
     "store_u8",
+    "zeroed_scratch",
 ]
 
 # Every kernel: no GIL, IEEE division without exceptions, cached on disk. No fastmath: results must
@@ -68,6 +70,19 @@ def store_u8(typing_context, address, value):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.uint8), codegen
+
+
+@intrinsic
+def store_i16(typing_context, address, value):
+    """`*(int16 *)address = value`, the lowest bits of an int64"""
+
+    def codegen(context, builder, signature, arguments):
+        word = ir.IntType(16)
+        store = builder.store(builder.trunc(arguments[1], word), builder.inttoptr(arguments[0], word.as_pointer()))
+        store.align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -173,7 +188,7 @@ def float_bits(value: float) -> int:
 
 
 # A thread's words: 0 the JPEG decoder's handle, then (address, capacity) of each scratch area.
-SCRATCH_AREAS = 7
+SCRATCH_AREAS = 10
 THREAD_WORDS = 2 + 2 * SCRATCH_AREAS
 
 _realloc = types.ExternalFunction("realloc", types.int64(types.int64, types.int64))
@@ -200,6 +215,18 @@ def scratch(thread, area, count):
         return address
     store_i64(words, address)
     store_i64(words + 8, capacity)
+    return address
+
+
+@njit(**KERNEL_OPTIONS)
+def zeroed_scratch(thread, area, count):
+    """An area of always the same `count` bytes, which keep what was stored; zero at first. 0 where memory is short."""
+    if thread == 0:
+        return np.int64(0)
+    is_new = load_i64(thread + 16 + 16 * area) == 0
+    address = scratch(thread, area, count)
+    if is_new and address != 0:
+        array_at(address, (count,), np.uint8)[:] = 0
     return address
 
 

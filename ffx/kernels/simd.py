@@ -29,6 +29,10 @@ __all__ = [
 i8, i16, i32, i64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
+# Of two vectors of 16 elements one behind the other: 8 of each in turns.
+_BY_LANE = [*range(8), *range(16, 24), *range(8, 16), *range(24, 32)]
+
+
 def _constant(kind: ir.VectorType, values: Sequence[int]) -> ir.Constant:
     return ir.Constant(kind, [ir.Constant(kind.element, value) for value in values])
 
@@ -180,6 +184,37 @@ class Vectors:
         value = builder.select(builder.icmp_signed(">", value, zero), value, zero)
         value = builder.select(builder.icmp_signed("<", value, most), value, most)
         return builder.trunc(value, ir.VectorType(i8, 32))
+
+    def pack_bytes_by_lane(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """int16[16] twice, each held to 0 … 255, by lanes of 128 bits: left 0-7, right 0-7, left 8-15, right 8-15."""
+        if self.has_avx2:
+            return self._named("llvm.x86.avx2.packuswb", ir.VectorType(i8, 32), left, right)
+        return self.pick(self.pack_bytes(left, right), None, _BY_LANE)
+
+    def pack_signed_bytes(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """int16[16] twice, each held to -128 … 127, lane by lane of 128 bits as `pack_bytes_by_lane`."""
+        if self.has_avx2:
+            return self._named("llvm.x86.avx2.packsswb", ir.VectorType(i8, 32), left, right)
+        builder, value = self.builder, self.pick(self.join(left, right), None, _BY_LANE)
+        least, most = self.fill(value.type, -128), self.fill(value.type, 127)
+        value = builder.select(builder.icmp_signed(">", value, least), value, least)
+        value = builder.select(builder.icmp_signed("<", value, most), value, most)
+        return builder.trunc(value, ir.VectorType(i8, 32))
+
+    def multiply_high(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """`left * right >> 16` of int16 elements."""
+        # LLVM knows this one.
+        builder, wide = self.builder, ir.VectorType(i32, left.type.count)
+        product = builder.mul(builder.sext(left, wide), builder.sext(right, wide))
+        return builder.trunc(builder.ashr(product, self.fill(wide, 16)), left.type)
+
+    def pick_in_lanes(self, value: ir.Value, indices: Sequence[int]) -> ir.Value:
+        """Chosen bytes of each 16 of a vector of 32, the same for both; 0 for an index of -1."""
+        if self.has_avx2:
+            places = _constant(value.type, [index & 255 for index in indices] * 2)
+            return self._named("llvm.x86.avx2.pshuf.b", value.type, value, places)
+        both = [lane + index if index >= 0 else 32 for lane in (0, 16) for index in indices]
+        return self.pick(value, self.fill(value.type, 0), both)
 
     def choose_bytes(self, sixteen: ir.Value, places: ir.Value) -> ir.Value:
         """Bytes of a vector of 16 chosen at run time by u8[32]: place `p & 15`, or 0 where `p` is 128 or more."""

@@ -1,5 +1,6 @@
 """Bare memory against NumPy: typed loads and stores, atomics between threads, scratch that grows and goes."""
 
+import ctypes
 import threading
 
 import numpy as np
@@ -7,7 +8,15 @@ import pytest
 from numba import njit
 
 from ffx.kernels import memory
-from ffx.kernels.memory import SCRATCH_AREAS, THREAD_WORDS, copy_bytes, float_bits, release_thread, scratch
+from ffx.kernels.memory import (
+    SCRATCH_AREAS,
+    THREAD_WORDS,
+    copy_bytes,
+    float_bits,
+    release_thread,
+    scratch,
+    zeroed_scratch,
+)
 
 LOADS = {
     memory.load_u8: np.uint8,
@@ -40,12 +49,14 @@ def test_stores_and_copies_change_these_bytes_alone():
     def change(target, source):
         memory.store_i64(target + 3, -2)
         memory.store_u8(target + 15, 200)
+        memory.store_i16(target + 12, 0x5678FFFE)
         copy_bytes(target + 17, source + 4, 5)
         copy_bytes(target + 25, source, 0)
 
     change(target.ctypes.data, source.ctypes.data)
     expected = np.zeros(32, dtype=np.uint8)
     expected[3:11] = np.frombuffer(np.int64(-2).tobytes(), np.uint8)
+    expected[12:14] = (0xFE, 0xFF)
     expected[15], expected[17:22] = 200, source[4:9]
     np.testing.assert_array_equal(target, expected)
 
@@ -124,13 +135,25 @@ class TestScratch:
         def are_all(address, count, value):
             return (memory.array_at(address, (count,), np.uint8) == value).all()
 
-        sizes = [1, 63, 64, 65, 5000, 100_000, 7]
+        sizes = [1, 63, 64, 65, 5000, 100_000, 7, 129, 1, 70_000]
         assert len(sizes) == SCRATCH_AREAS
         addresses = [scratch(words.ctypes.data, area, size) for area, size in enumerate(sizes)]
         for number, (address, size) in enumerate(zip(addresses, sizes)):
             fill(address, size, number + 1)
         for number, (address, size) in enumerate(zip(addresses, sizes)):
             assert are_all(address, size, number + 1)
+
+    def test_a_zeroed_area_is_zero_once_and_then_keeps_what_it_has(self, words):
+        @njit
+        def write(address, value):
+            memory.store_i64(address, value)
+
+        address = zeroed_scratch(words.ctypes.data, 2, 4096)
+        bytes_there = np.ctypeslib.as_array((ctypes.c_uint8 * 4096).from_address(address))
+        assert not bytes_there.any()
+        write(address, 77)
+        assert zeroed_scratch(words.ctypes.data, 2, 4096) == address and bytes_there[0] == 77
+        assert zeroed_scratch(0, 2, 4096) == 0
 
     def test_growing_a_little_at_a_time_moves_rarely(self, words):
         addresses = [scratch(words.ctypes.data, 0, 1000 + 10 * step) for step in range(100)]

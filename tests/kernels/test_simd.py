@@ -94,3 +94,51 @@ def test_repeat_carries_its_values(count):
     target = np.zeros(4, np.int32)
     run(target, count)
     assert (target == 100 + sum(range(count))).all()
+
+
+def run_on(operation, arguments, result, portable):
+    """A `Vectors` method on arrays of one type; `operation(vectors, *values)`."""
+
+    def body(vectors, target, *sources):
+        kinds = [ir.VectorType(ir.IntType(8 * array.itemsize), array.size) for array in arguments]
+        values = [vectors.load(source, kind) for source, kind in zip(sources, kinds, strict=True)]
+        vectors.store(operation(vectors, *values), target)
+
+    kernel = vector_kernel(body, 1 + len(arguments), portable)
+
+    @njit
+    def run(*addresses):
+        kernel(addresses)
+
+    run(result.ctypes.data, *(array.ctypes.data for array in arguments))
+    return result
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_products_high_halves_match_numpy(portable, operands):
+    for start in range(0, 208, 16):
+        pair = [np.ascontiguousarray(operand[start : start + 16]) for operand in operands]
+        found = run_on(lambda vectors, *values: vectors.multiply_high(*values), pair, np.zeros(16, np.int16), portable)
+        np.testing.assert_array_equal(found, (pair[0].astype(np.int64) * pair[1]) >> 16)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize(("name", "least", "most"), [("pack_bytes_by_lane", 0, 255), ("pack_signed_bytes", -128, 127)])
+def test_packs_by_lane_hold_and_order(name, least, most, portable, operands):
+    for start in range(0, 208, 16):
+        pair = [np.ascontiguousarray(operand[start : start + 16] >> (start % 9)) for operand in operands]
+        dtype = np.uint8 if least == 0 else np.int8
+        found = run_on(lambda vectors, *values: getattr(vectors, name)(*values), pair, np.zeros(32, dtype), portable)
+        left, right = (np.clip(operand, least, most) for operand in pair)
+        np.testing.assert_array_equal(found, np.concatenate([left[:8], right[:8], left[8:], right[8:]]))
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_bytes_are_picked_within_lanes(portable, generator):
+    source = generator.integers(0, 256, 32, np.uint8)
+    indices = [3, -1, 15, 0, 0, 7, -1, 8, 1, 2, 4, 5, 14, 13, -1, 9]
+    found = run_on(
+        lambda vectors, value: vectors.pick_in_lanes(value, indices), [source], np.zeros(32, np.uint8), portable
+    )
+    expected = [source[lane + index] if index >= 0 else 0 for lane in (0, 16) for index in indices]
+    np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,395 @@
+"""The decoder of crops of ordinary JPEGs beside libjpeg's full decode, bit for bit; what it declines; damaged data."""
+
+import ctypes
+import functools
+import hashlib
+import io
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffx.kernels.jpeg import decode_region, decode_whole, release_decoder
+from ffx.kernels.jpeg_baseline import DECLINED, decode_baseline_region
+from ffx.kernels.jpeg_header import FRAME_WORDS, RESTART_INTERVAL, SCAN_START, read_frame
+from ffx.kernels.memory import THREAD_WORDS, release_thread
+from ffx.kernels.step import BAD_JPEG, OK
+from tests.pictures import make_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLING = {
+    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "4:4:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
+    "4:1:1": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+}
+KINDS = ["4:4:4", "4:2:2", "4:2:0", "grey"]
+
+
+def encode(picture, kind="4:2:0", quality=90, restarts=0, optimise=0, progressive=0):
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
+    options += [cv2.IMWRITE_JPEG_OPTIMIZE, optimise, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    if kind == "grey":
+        return cv2.imencode(".jpg", picture[..., 0], options)[1]
+    return cv2.imencode(".jpg", picture[..., ::-1], [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLING[kind]])[1]
+
+
+def whole(data, height, width, thread):
+    """libjpeg's full decode; None where it refuses."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    status = decode_whole(thread, data.ctypes.data, data.size, height, width, pixels.ctypes.data, 3 * width)
+    return pixels if status == OK else None
+
+
+def baseline(data, height, width, crop, thread):
+    """The crop; None where it is declined."""
+    status, address, stride, top, left, rows, columns = decode_baseline_region(
+        thread, data.ctypes.data, data.size, height, width, *crop
+    )
+    if status != OK:
+        assert status == DECLINED
+        return None
+    assert top == crop[0] and rows == crop[2] and crop[1] - 1 <= left <= crop[1]
+    assert left + columns == crop[1] + crop[3] and stride == 3 * columns
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * (rows * stride)).from_address(address))
+    return memory.reshape(rows, columns, 3)[:, crop[1] - left :].copy()
+
+
+def random_crop(generator, height, width):
+    top, left = int(generator.integers(0, height)), int(generator.integers(0, width))
+    return top, left, int(generator.integers(1, height - top + 1)), int(generator.integers(1, width - left + 1))
+
+
+def made(generator, kind, height, width):
+    """A picture: photograph-like, noise, noise without greys (the most extreme coefficients), smooth."""
+    if kind == 0:
+        return make_picture(height, width, seed=int(generator.integers(1000)))
+    noise = generator.integers(0, 256, (height, width, 3), np.uint8)
+    if kind == 1:
+        return noise
+    if kind == 2:
+        return (noise >> 7) * np.uint8(255)
+    return cv2.GaussianBlur(noise, (0, 0), 3)
+
+
+def assert_equals_full_decode(data, height, width, crop, thread, full=None):
+    full = whole(data, height, width, thread) if full is None else full
+    found = baseline(data, height, width, crop, thread)
+    assert found is not None
+    top, left, rows, columns = crop
+    np.testing.assert_array_equal(found, full[top : top + rows, left : left + columns])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_crops_equal_libjpeg_s_full_decode(kind, generator, thread):
+    for number in range(200):
+        height, width = (int(side) for side in generator.integers(1, (40, 160)[number % 2], 2))
+        width = max(width, 5)
+        row = (width + 15) // 16 if kind in ("4:2:0", "4:2:2") else (width + 7) // 8
+        data = encode(
+            made(generator, number % 4, height, width),
+            kind,
+            quality=int(generator.integers(10, 101)),
+            # Restarts inside rows, at their ends, and at the end of every second.
+            restarts=(0, 1, 3, row, 2 * row)[number % 5],
+            optimise=number % 3 % 2,
+        )
+        full = whole(data, height, width, thread)
+        for _ in range(10):
+            assert_equals_full_decode(data, height, width, random_crop(generator, height, width), thread, full)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_offset_of_a_small_crop_equals_a_full_decode(kind, generator, thread):
+    data = encode(made(generator, 1, 37, 43), kind)
+    full = whole(data, 37, 43, thread)
+    for top in range(36):
+        for left in range(42):
+            assert_equals_full_decode(data, 37, 43, (top, left, 2, 2), thread, full)
+
+
+@pytest.mark.parametrize("quality", [10, 50, 75, 95, 100])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_files_of_pillow_equal_a_full_decode(subsampling, quality, generator, thread):
+    for optimise in (False, True):
+        stream = io.BytesIO()
+        picture = Image.fromarray(made(generator, 2, 61, 79))
+        picture.save(stream, "jpeg", quality=quality, subsampling=subsampling, optimize=optimise)
+        data = np.frombuffer(stream.getvalue(), np.uint8)
+        for _ in range(10):
+            assert_equals_full_decode(data, 61, 79, random_crop(generator, 61, 79), thread)
+
+
+def test_a_large_picture_equals_a_full_decode(thread):
+    data = encode(make_picture(375, 500, seed=5))
+    for crop in ((0, 0, 375, 500), (30, 77, 200, 300), (200, 301, 175, 199), (374, 499, 1, 1)):
+        assert_equals_full_decode(data, 375, 500, crop, thread)
+
+
+def test_decode_region_takes_this_way(make_picture, thread):
+    data = encode(make_picture(100, 120))
+    _, _, _, top, left, rows, columns = decode_region(thread, data.ctypes.data, data.size, 100, 120, 31, 41, 30, 40)
+    # libjpeg would begin at a unit of 16 columns.
+    assert (top, left, rows, columns) == (31, 40, 30, 41)
+
+
+def with_bytes(data, old, new):
+    place = data.tobytes().find(old)
+    assert place >= 0
+    changed = data.copy()
+    changed[place : place + len(new)] = np.frombuffer(new, np.uint8)
+    return changed
+
+
+def pillow(picture, mode="RGB", **options):
+    stream = io.BytesIO()
+    Image.fromarray(picture).convert(mode).save(stream, "jpeg", **options)
+    return np.frombuffer(stream.getvalue(), np.uint8)
+
+
+UNUSUAL = {
+    "progressive": lambda picture: encode(picture, progressive=1),
+    "4:4:0": lambda picture: encode(picture, "4:4:0"),
+    "4:1:1": lambda picture: encode(picture, "4:1:1"),
+    "CMYK": lambda picture: pillow(picture, "CMYK"),
+    "RGB": lambda picture: pillow(picture, keep_rgb=True),
+    "arithmetic": lambda picture: with_bytes(encode(picture), b"\xff\xc0", b"\xff\xc9"),
+    "lossless": lambda picture: with_bytes(encode(picture), b"\xff\xc0", b"\xff\xc3"),
+    "12 bits": lambda picture: with_bytes(encode(picture), b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"),
+    "16-bit quantisers": lambda picture: with_bytes(encode(picture), b"\xff\xdb\x00\x43\x00", b"\xff\xdb\x00\x43\x10"),
+    "several scans": lambda picture: with_bytes(
+        encode(picture), b"\xff\xda\x00\x0c\x03\x01", b"\xff\xda\x00\x08\x01\x01"
+    ),
+    "successive bits": lambda picture: with_bytes(encode(picture), b"\x00\x3f\x00", b"\x00\x3f\x01"),
+    "no Huffman table": lambda picture: with_bytes(encode(picture), b"\xff\xc4", b"\xff\xfe"),
+    "no quantisers": lambda picture: with_bytes(encode(picture), b"\xff\xdb", b"\xff\xfe"),
+    "other colours": lambda picture: with_bytes(
+        with_bytes(encode(picture), b"JFIF", b"JFIX"), b"\x01\x22\x00", b"\x52\x22\x00"
+    ),
+    "other major version": lambda picture: with_bytes(encode(picture), b"JFIF\0\x01", b"JFIF\0\x02"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_the_unusual_is_declined(kind, make_picture, thread):
+    assert baseline(UNUSUAL[kind](make_picture(48, 64)), 48, 64, (5, 7, 20, 30), thread) is None
+
+
+def test_another_size_or_a_crop_outside_is_declined(make_picture, thread):
+    data = encode(make_picture(48, 64))
+    for size in ((47, 64), (48, 65), (64, 48), (0, 0)):
+        assert baseline(data, *size, (0, 0, 1, 1), thread) is None
+    for crop in ((-1, 0, 4, 4), (0, -1, 4, 4), (45, 0, 4, 4), (0, 61, 4, 4), (0, 0, 0, 4), (0, 0, 4, 0)):
+        assert baseline(data, 48, 64, crop, thread) is None
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_data_that_end_within_the_crop_are_declined(restarts, make_picture, thread):
+    data = encode(make_picture(64, 64), restarts=restarts)
+    for size in range(data.size):
+        assert baseline(data[:size].copy(), 64, 64, (20, 20, 44, 44), thread) is None
+
+
+def test_restarts_out_of_order_are_declined_where_they_count(make_picture, thread):
+    data = encode(make_picture(96, 64), restarts=4)
+    full = whole(data, 96, 64, thread)
+    wrong = with_bytes(data, b"\xff\xd2", b"\xff\xd4")
+    assert whole(wrong, 96, 64, thread) is None
+    assert baseline(wrong, 96, 64, (60, 10, 10, 10), thread) is None
+    np.testing.assert_array_equal(baseline(wrong, 96, 64, (0, 10, 30, 10), thread), full[:30, 10:20])
+
+
+def test_rows_before_the_crop_are_jumped_over(make_picture, thread):
+    data = encode(make_picture(96, 64), restarts=4)
+    full = whole(data, 96, 64, thread)
+    words = np.zeros(FRAME_WORDS, np.int64)
+    assert read_frame(data.ctypes.data, data.size, 96, 64, words.ctypes.data)
+    assert words[RESTART_INTERVAL] == 4
+    # Nonsense in the first row of MCUs, which a crop below need not look at.
+    start = int(words[SCAN_START]) - data.ctypes.data
+    data[start + 8 : start + 40] = 0
+    assert whole(data, 96, 64, thread) is None
+    np.testing.assert_array_equal(baseline(data, 96, 64, (40, 10, 50, 40), thread), full[40:90, 10:50])
+    assert baseline(data, 96, 64, (10, 10, 50, 40), thread) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "sound"),
+    [
+        ([0, 1, 5] + [0] * 13, True),
+        ([2] + [0] * 15, False),  # both codes of one bit: one of them has ones only
+        ([0, 2, 6] + [0] * 13, False),  # more codes than three bits have
+        ([0] * 15 + [255], True),
+        ([255] + [0] * 15, False),
+    ],
+)
+def test_tables_that_contradict_themselves_are_declined(counts, sound, make_picture, thread):
+    data = encode(make_picture(48, 64))
+    words = np.zeros(FRAME_WORDS, np.int64)
+    place = data.tobytes().find(b"\xff\xc4") + 5
+    # The other tables of this segment may become unreadable; the header alone decides here.
+    changed = data.copy()
+    changed[place : place + 16] = counts
+    accepted = read_frame(changed.ctypes.data, changed.size, 48, 64, words.ctypes.data)
+    found = baseline(changed, 48, 64, (0, 0, 48, 64), thread)
+    assert found is None
+    from ffx.kernels.huffman_tables import TABLE_BYTES, make_table
+
+    table = np.zeros(TABLE_BYTES, np.uint8)
+    source = np.array(counts + [0] * sum(counts), np.uint8)
+    assert make_table(table.ctypes.data, source.ctypes.data, False) == sound
+    assert not accepted or not sound or found is None
+
+
+class GuardedBytes:
+    """Memory that ends at a page which nobody may touch."""
+
+    def __init__(self, pages):
+        page = mmap.PAGESIZE
+        self.map = mmap.mmap(-1, (pages + 2) * page)
+        self.bytes = np.frombuffer(self.map, np.uint8)[page : (pages + 1) * page]
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        start = self.bytes.ctypes.data
+        for guard in (start - page, start + self.bytes.size):
+            assert libc.mprotect(guard, page, 0) == 0
+
+    def at_end(self, data):
+        self.bytes[self.bytes.size - data.size :] = data
+        return self.bytes[self.bytes.size - data.size :]
+
+    def at_begin(self, data):
+        self.bytes[: data.size] = data
+        return self.bytes[: data.size]
+
+
+def mutated(generator, sound):
+    """Bytes changed, bits flipped, cut off, or moved."""
+    data = sound.copy()
+    kind = generator.integers(0, 5)
+    # The header is short: half of the damage should meet it.
+    most = data.size if generator.integers(0, 2) else min(data.size, 640)
+    if kind == 0:
+        places = generator.integers(0, most, int(generator.integers(1, 8)))
+        data[places] = generator.integers(0, 256, places.size)
+    elif kind == 1:
+        data[generator.integers(0, most)] ^= 1 << int(generator.integers(0, 8))
+    elif kind == 2:
+        data = data[: int(generator.integers(0, data.size))].copy()
+    elif kind == 3:
+        place, count = int(generator.integers(0, most)), int(generator.integers(1, 20))
+        data = np.concatenate([data[:place], data[place + count :]])
+    else:
+        place = int(generator.integers(0, most))
+        data[place : place + 2] = (255, int(generator.integers(0, 256)))[: data[place : place + 2].size]
+    return data
+
+
+def fuzz(generator, thread, rounds):
+    """How many damaged files were decoded, and how many declined."""
+    guarded = GuardedBytes(8)
+    height, width = 50, 70
+    sounds = [
+        encode(
+            made(generator, number % 4, height, width),
+            KINDS[number % 4],
+            (50, 90, 100)[number % 3],
+            restarts,
+            number % 2,
+        )
+        for number in range(8)
+        for restarts in (0, 0, 5)
+    ]
+    counts = [0, 0]
+    for number in range(rounds):
+        sound = sounds[number % len(sounds)]
+        data = mutated(generator, sound)
+        data = guarded.at_end(data) if number % 8 else guarded.at_begin(data)
+        crop = random_crop(generator, height, width)
+        reads_all = number % 2 == 0
+        if reads_all:
+            crop = (crop[0], crop[1], height - crop[0], width - crop[1])
+        found = baseline(data, height, width, crop, thread)
+        counts[found is None] += 1
+        if found is None:
+            continue
+        full = whole(data, height, width, thread)
+        if full is None:
+            # Only what was not looked at may be damaged.
+            has_restarts = b"\xff\xdd" in data.tobytes()
+            assert not reads_all or has_restarts, number
+        else:
+            top, left, rows, columns = crop
+            np.testing.assert_array_equal(found, full[top : top + rows, left : left + columns], err_msg=str(number))
+    return counts
+
+
+@pytest.mark.skipif(os.name != "posix", reason="guard pages by mprotect")
+def test_damage_is_judged_as_libjpeg_does_and_nothing_beyond_the_data_is_read(generator, thread):
+    decoded, declined = fuzz(generator, thread, 8000)
+    assert decoded > 400 and declined > 2000
+
+
+@functools.cache
+def _samples():
+    generator = np.random.default_rng(7)
+    samples = []
+    for number in range(24):
+        height, width = 20 + 3 * number, 90 - 2 * number
+        data = encode(made(generator, number % 4, height, width), KINDS[number % 4], 10 + 4 * number, number % 3)
+        samples.append((data, height, width, random_crop(generator, height, width)))
+    return samples
+
+
+def samples_digest(thread):
+    """A checksum of crops of all kinds."""
+    digest = hashlib.sha256()
+    for sample in _samples():
+        digest.update(baseline(*sample, thread).tobytes())
+    return digest.hexdigest()
+
+
+def test_plain_vector_code_gives_the_same_pixels(thread):
+    code = (
+        "import numpy as np, importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('same', {__file__!r})\n"
+        "same = importlib.util.module_from_spec(spec); spec.loader.exec_module(same)\n"
+        "words = np.zeros(64, np.int64)\n"
+        "print(same.samples_digest(words.ctypes.data))\n"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert outcome.stdout.strip() == samples_digest(thread)
+
+
+def test_a_picture_after_a_damaged_one_is_whole(make_picture, thread):
+    sound = encode(make_picture(80, 90))
+    expected = whole(sound, 80, 90, thread)
+    for place in range(700, sound.size, 97):
+        damaged = sound.copy()
+        damaged[place : place + 8] = 0
+        baseline(damaged, 80, 90, (0, 0, 80, 90), thread)
+        np.testing.assert_array_equal(baseline(sound, 80, 90, (0, 0, 80, 90), thread), expected)
+
+
+def test_without_libjpeg_s_handle_and_with_other_tables_in_turns(make_picture):
+    words = np.zeros(THREAD_WORDS, np.int64)
+    picture = make_picture(60, 70)
+    files = [encode(picture, kind, optimise=number % 2) for number, kind in enumerate(KINDS)]
+    crop = (3, 5, 40, 50)
+    first = [baseline(data, 60, 70, crop, words.ctypes.data) for data in files]
+    assert words[0] == 0
+    for data, expected in zip(reversed(files), reversed(first), strict=True):
+        np.testing.assert_array_equal(baseline(data, 60, 70, crop, words.ctypes.data), expected)
+    assert decode_region(words.ctypes.data, files[0].ctypes.data, 100, 60, 70, *crop)[0] == BAD_JPEG
+    release_decoder(words)
+    release_thread(words)
