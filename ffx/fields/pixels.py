@@ -17,13 +17,12 @@ import numpy as np
 from PIL import Image
 
 from ..kernels.area import shrink_area
-from ..kernels.baseline import decode_baseline
-from ..kernels.jpeg import decode_scaled, decode_whole, release_decoder
+from ..kernels.jpeg import decode_whole, release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 from ..kernels.step import OK
 from .jpeg_header import JpegHeader, read_jpeg_header
 
-__all__ = ["EncodedPicture", "decode_ordinary_jpeg", "decodes_without_warning", "is_ordinary", "prepare", "shrink"]
+__all__ = ["EncodedPicture", "decode_ordinary_jpeg", "decoded_strictly", "is_ordinary", "prepare", "shrink"]
 
 # The sampling factors (horizontal, vertical) of the first component, where the others have 1 x 1: all versions of
 # the library upsample the chroma of these in the same way.
@@ -79,14 +78,15 @@ def _decode(data: bytes, header: JpegHeader, for_a_moment: bool = False) -> np.n
         pixels = _workspace.room("decoded", header.height, header.width)
     else:
         pixels = np.empty((header.height, header.width, 3), np.uint8)
-    words = (source.ctypes.data, source.size, header.height, header.width, pixels.ctypes.data, 3 * header.width)
-    if decode_baseline(_workspace.address, *words) == OK:
-        return pixels
-    if decode_whole(_workspace.address, *words) == OK:
-        return pixels
-    # After some errors a decoder of the library's refuses everything that follows.
-    release_decoder(_workspace.words)
-    return None
+    return pixels if _decode_into(source, pixels) else None
+
+
+def _decode_into(source: np.ndarray, pixels: np.ndarray) -> bool:
+    height, width = pixels.shape[:2]
+    return (
+        decode_whole(_workspace.address, source.ctypes.data, source.size, height, width, pixels.ctypes.data, 3 * width)
+        == OK
+    )
 
 
 def decode_ordinary_jpeg(data: bytes, for_a_moment: bool = False) -> np.ndarray | None:
@@ -100,17 +100,13 @@ def decode_ordinary_jpeg(data: bytes, for_a_moment: bool = False) -> np.ndarray 
     return _decode(data, header, for_a_moment)
 
 
-def decodes_without_warning(data: bytes, height: int, width: int) -> bool:
-    """Whether the loader's decoder takes a JPEG: it is stricter than most, and training is too late to find out.
+def decoded_strictly(data: bytes | np.ndarray, height: int, width: int, purpose: str = "strict") -> np.ndarray | None:
+    """`uint8[height, width, 3]` as the loader decodes it, which is stricter than most; `None` where it refuses.
 
-    All of its coded data are read; only the pixels are made at an eighth of the size.
+    The pixels stay only until this thread decodes the next one for the same purpose.
     """
-    source = np.frombuffer(data, np.uint8)
-    words = (_workspace.address, source.ctypes.data, source.size, height, width)
-    if decode_baseline(*words, 0, 0) == OK or decode_scaled(*words, 1, 8)[0] == OK:
-        return True
-    release_decoder(_workspace.words)
-    return False
+    pixels = _workspace.room(purpose, height, width)
+    return pixels if _decode_into(np.frombuffer(data, np.uint8), pixels) else None
 
 
 def _shrink(image: np.ndarray, size: tuple[int, int], for_a_moment: bool = False) -> np.ndarray | None:

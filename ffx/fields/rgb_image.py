@@ -26,8 +26,8 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
-from .pixels import EncodedPicture, decode_ordinary_jpeg, decodes_without_warning, shrink
-from .tiled_jpeg import decoded_strictly, retiled, tiled
+from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, shrink
+from .tiled_jpeg import retiled, tiled
 
 __all__ = [
     "IMAGE_MODES",
@@ -252,10 +252,10 @@ class RGBImageField(Field):
         Training would be too late to find that out.
         """
         jpeg = np.frombuffer(value, np.uint8)
-        if not self.retile:
-            return jpeg if decodes_without_warning(bytes(value), header.height, header.width) else None
         pixels = decoded_strictly(jpeg, header.height, header.width)
-        return None if pixels is None else retiled(jpeg, pixels, header.frame)
+        if pixels is None or not self.retile:
+            return None if pixels is None else jpeg
+        return retiled(jpeg, pixels, header.frame)
 
     def _mode(self, raw_bytes: int, malloc: Malloc, content: np.ndarray | bytes) -> str:
         if self.write_mode == "smart":

@@ -12,9 +12,9 @@ import numpy as np
 from ..kernels.retile import retile
 from ..kernels.tiles import tile_layout
 from ..kernels.turbojpeg import library
-from ..libffcv import imdecode
+from .pixels import decoded_strictly
 
-__all__ = ["decoded_strictly", "retiled", "tile_interval", "tiled"]
+__all__ = ["retiled", "tile_interval", "tiled"]
 
 # By an MCU's width in pixels: how many a tile may have, the best first.
 _INTERVALS = {16: (2, 3), 8: (4, 6, 5, 3, 7, 2)}
@@ -104,13 +104,6 @@ def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
         destroy(handle)
 
 
-def decoded_strictly(jpeg: np.ndarray, height: int, width: int) -> np.ndarray | None:
-    """`uint8[height, width, 3]` as the loader decodes it, which is stricter than most; `None` where it refuses."""
-    pixels = np.empty((height, width, 3), np.uint8)
-    failed = imdecode(jpeg, pixels, height, width, height, width, 0, 0, 1, 1, False, False)
-    return pixels if failed == 0 else None
-
-
 def retiled(jpeg: np.ndarray, pixels: np.ndarray, frame: int) -> np.ndarray:
     """A JPEG that came from elsewhere in tiles, or its own bytes where that cannot be done safely.
 
@@ -123,5 +116,5 @@ def retiled(jpeg: np.ndarray, pixels: np.ndarray, frame: int) -> np.ndarray:
     result = None if plain is None else tiled(plain)
     if result is None:
         return jpeg
-    found = decoded_strictly(result, *pixels.shape[:2])
+    found = decoded_strictly(result, pixels.shape[0], pixels.shape[1], "retiled")
     return result if found is not None and np.array_equal(found, pixels) else jpeg

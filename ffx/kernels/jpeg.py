@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from .jpeg_baseline import DECLINED, decode_baseline_region
-from .memory import KERNEL_OPTIONS, load_i64, scratch, store_i64
+from .memory import KERNEL_OPTIONS, copy_bytes, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .tiles import splice
 from .turbojpeg import (
@@ -217,7 +217,14 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
 
 @njit(**KERNEL_OPTIONS)
 def decode_whole(thread, data, size, height, width, target_address, target_stride, fast_upsampling=0):
-    """Decode a JPEG of `height` x `width` pixels straight into RGB uint8 rows; a status (`ffx.kernels.step`)."""
+    """Decode a JPEG of `height` x `width` pixels into RGB uint8 rows; a status (`ffx.kernels.step`)."""
+    if fast_upsampling == 0:
+        zero = np.int64(0)
+        found = decode_baseline_region(thread, data, size, height, width, zero, zero, height, width)
+        if found[0] != DECLINED:
+            for row in range(height):
+                copy_bytes(target_address + row * target_stride, found[1] + row * found[2], 3 * width)
+            return OK
     status, handle, _ = _read_header(thread, data, size, height, width)
     if status != OK:
         return status

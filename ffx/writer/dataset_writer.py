@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ class _Bar(tqdm):
     """A progress bar without tqdm's watching thread, which would outlive it."""
 
     monitor_interval = 0
+
+
+# tqdm's own lock is shared with forked processes: one that is killed in mid-line would hold it for ever.
+_Bar.set_lock(threading.RLock())
 
 
 def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
