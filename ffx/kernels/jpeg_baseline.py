@@ -149,6 +149,17 @@ def _move_to(area, mcu):
     return count == 0 or skip_mcus(area + _SCAN, count)
 
 
+@njit(**KERNEL_OPTIONS)
+def _read_to_end(area, mcus):
+    """Skip the rest of `mcus` MCUs, which must end with the last segment."""
+    progress = array_at(area + _PROGRESS, (8,), np.int64)
+    if progress[_MCU] < mcus:
+        if not _move_to(area, mcus - 1) or not skip_mcus(area + _SCAN, 1):
+            return False
+        progress[_MCU] = mcus
+    return progress[_SEGMENT] == progress[_SEGMENTS] - 1
+
+
 @njit(inline="always")
 def _plane_row(plane, stride, rows, row):
     return plane + (row & (rows - 1)) * stride
@@ -277,14 +288,8 @@ def _decode(thread, area, frame, end, image_height, image_width, top, left, heig
             target = pixels + 3 * width * (row - top)
             _make_row(frame, planes, stride, row, left, width, 8 * first_mcu, chroma_height, chroma_width, target)
             row += 1
-    if to_the_end:
-        progress = array_at(area + _PROGRESS, (8,), np.int64)
-        if progress[_MCU] < mcus:
-            if not _move_to(area, mcus - 1) or not skip_mcus(area + _SCAN, 1):
-                return declined
-            progress[_MCU] = mcus
-        if progress[_SEGMENT] != progress[_SEGMENTS] - 1:
-            return declined
+    if to_the_end and not _read_to_end(area, mcus):
+        return declined
     return pixels if _leave_segment(area) else declined
 
 
