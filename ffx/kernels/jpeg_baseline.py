@@ -21,7 +21,7 @@ from .huffman import (
     SLACK_BYTES,
     begin_scan,
     bits_consumed_to,
-    decode_mcu,
+    decode_block,
     natural_order,
     skip_mcus,
 )
@@ -94,7 +94,6 @@ def _prepare_tables(area, frame):
             store_i64(words + 8 * huffman.AC_TABLE, ac_table)
             block += 1
     store_i64(scan + 8 * huffman.BLOCKS_AN_MCU, block)
-    store_i64(scan + 8 * huffman.COEFFICIENTS, area + _COEFFICIENTS)
     store_i64(scan + 8 * huffman.NATURAL, natural)
     return True
 
@@ -150,9 +149,28 @@ def _move_to(area, mcu):
     return count == 0 or skip_mcus(area + _SCAN, count)
 
 
+@njit(**KERNEL_OPTIONS)
+def _read_to_end(area, mcus):
+    """Skip the rest of `mcus` MCUs, which must end with the last segment."""
+    progress = array_at(area + _PROGRESS, (8,), np.int64)
+    if progress[_MCU] < mcus:
+        if not _move_to(area, mcus - 1) or not skip_mcus(area + _SCAN, 1):
+            return False
+        progress[_MCU] = mcus
+    return progress[_SEGMENT] == progress[_SEGMENTS] - 1
+
+
 @njit(inline="always")
 def _plane_row(plane, stride, rows, row):
     return plane + (row & (rows - 1)) * stride
+
+
+@njit(inline="always")
+def _transform(target, stride, coefficients, quantisers, last):
+    if last == 0:
+        fill_block(target, stride, np.int64(load_u16(coefficients)), np.int64(load_u16(quantisers)))
+    elif last > 0:
+        inverse_dct(target, stride, coefficients, quantisers)
 
 
 @njit(**KERNEL_OPTIONS)
@@ -167,16 +185,23 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     luma_stride = horizontal * stride
     luma = planes + (mcu_row & 1) * 8 * vertical * luma_stride
     chroma = planes + 16 * vertical * luma_stride + (mcu_row & 1) * 8 * stride
+    # A block is transformed while the next one's codes are read: those wait for each other, a transform for nothing,
+    # and by then its coefficients have reached the cache.
+    target = step = coefficients = quantisers = np.int64(0)
+    last = np.int64(-1)
     for column in range(count):
         if column == 0 or progress[_MCU] == (progress[_SEGMENT] + 1) * progress[_INTERVAL]:
             if not _move_to(area, mcu_row * mcus_a_row + first + column):
                 return False
-        if not decode_mcu(scan):
-            return False
         progress[_MCU] += 1
         for block in range(blocks):
-            words = scan + 8 * huffman.BLOCKS + huffman.BLOCK_BYTES * block
-            coefficients = area + _COEFFICIENTS + 128 * block
+            # Where an MCU is one block, two places take turns.
+            place = area + _COEFFICIENTS + 128 * (2 * (column & 1) if blocks == 1 else block)
+            following = decode_block(scan, block, place)
+            _transform(target, step, coefficients, quantisers, last)
+            if following < 0:
+                return False
+            last, coefficients = following, place
             if block < lumas:
                 down, right = block // horizontal, block % horizontal
                 step = luma_stride
@@ -186,10 +211,7 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
                 step = stride
                 target = chroma + (block - lumas) * 16 * stride + 8 * column
                 quantisers = area + _QUANTISERS + 128 * (1 + block - lumas)
-            if load_i64(words + 8 * huffman.LAST) == 0:
-                fill_block(target, step, np.int64(load_u16(coefficients)), np.int64(load_u16(quantisers)))
-            else:
-                inverse_dct(target, step, coefficients, quantisers)
+    _transform(target, step, coefficients, quantisers, last)
     return True
 
 
@@ -266,14 +288,8 @@ def _decode(thread, area, frame, end, image_height, image_width, top, left, heig
             target = pixels + 3 * width * (row - top)
             _make_row(frame, planes, stride, row, left, width, 8 * first_mcu, chroma_height, chroma_width, target)
             row += 1
-    if to_the_end:
-        progress = array_at(area + _PROGRESS, (8,), np.int64)
-        if progress[_MCU] < mcus:
-            if not _move_to(area, mcus - 1) or not skip_mcus(area + _SCAN, 1):
-                return declined
-            progress[_MCU] = mcus
-        if progress[_SEGMENT] != progress[_SEGMENTS] - 1:
-            return declined
+    if to_the_end and not _read_to_end(area, mcus):
+        return declined
     return pixels if _leave_segment(area) else declined
 
 
