@@ -10,13 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Kernels are compiled once and kept. numba looks at a function's own file alone when it decides whether a
-# compiled copy is still good, not at the files of the functions inlined into it: so the folder's name is a
-# checksum of all sources.
-SOURCES := $(shell find ffx -name '*.py' 2>/dev/null | LC_ALL=C sort)
-CHECKSUM := $(firstword $(shell cat $(SOURCES) /dev/null | cksum))
-KERNEL_CACHES := $(CURDIR)/$(VENV)/kernels
-export NUMBA_CACHE_DIR := $(KERNEL_CACHES)/$(CHECKSUM)
+# Kernels are compiled once and kept here, for each state of the sources in a folder of its own.
+KERNELS := $(CURDIR)/$(VENV)/kernels
+export FFX_CACHE_DIR := $(KERNELS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint format bench clean prune
@@ -60,11 +56,9 @@ clean: ## Remove the environment, build products and caches (never runs/ or resu
 	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-# Compiled copies of sources that are no longer these.
+# Compiled copies of sources that are no longer these: all but the newest three.
 prune: $(STAMP)
-	@if [ -d "$(KERNEL_CACHES)" ]; then \
-		find "$(KERNEL_CACHES)" -mindepth 1 -maxdepth 1 -not -name "$(CHECKSUM)" -exec rm -rf {} +; \
-	fi
+	@ls -dt $(KERNELS)/ffx/kernels-*/ 2> /dev/null | tail -n +4 | xargs -r rm -rf
 
 # The stamp is newer than pyproject.toml exactly when what that file asks for is installed.
 $(STAMP): pyproject.toml setup.py | $(BIN)/python

@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
                 **{name: getattr(options, name) for name in ("size", "other_size", "batch_size", "workers")},
             }
             for state in ("warm", "cold") if peer == "ffx" else ("always cold",):
-                empty = ("NUMBA_CACHE_DIR",) if state == "cold" else ()
+                empty = ("FFX_CACHE_DIR",) if state == "cold" else ()
                 contenders[peer, state] = Contender(
                     f"{peer}, {state}",
                     "benchmarks.startup:open_startup",

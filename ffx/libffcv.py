@@ -8,11 +8,12 @@ given: where FFCV would write past the end of an array, these raise `ValueError`
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from .kernels import resize
+from .kernels.compiling import compiled
 from .kernels.jpeg import close_decoder, decode_region, decode_scaled, decode_whole
-from .kernels.memory import KERNEL_OPTIONS, THREAD_WORDS, copy_bytes, free_scratch
+from .kernels.memory import THREAD_WORDS, copy_bytes, free_scratch
 from .kernels.step import BAD_JPEG, OK
 from .kernels.taps import AREA
 
@@ -21,7 +22,7 @@ __all__ = ["ctypes_resize", "imdecode", "memcpy", "read", "resize_crop"]
 _pread = types.ExternalFunction("pread", types.int64(types.int32, types.int64, types.int64, types.int64))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def memcpy(source: np.ndarray, dest: np.ndarray) -> None:
     """Copy the bytes of a contiguous array to the beginning of another; dtypes and shapes may differ.
 
@@ -34,7 +35,7 @@ def memcpy(source: np.ndarray, dest: np.ndarray) -> None:
     copy_bytes(dest.ctypes.data, source.ctypes.data, count)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def read(fileno: int, destination: np.ndarray, offset: int) -> int:
     """Read a file descriptor from `offset` into a contiguous array, until it is full or the file ends.
 
@@ -54,7 +55,7 @@ def read(fileno: int, destination: np.ndarray, offset: int) -> int:
     return done
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_pixels(source, stride, height, width, flip, target):
     """Rows of RGB pixels to a place without gaps, mirrored if `flip`."""
     for row in range(height):
@@ -66,7 +67,7 @@ def _copy_pixels(source, stride, height, width, flip, target):
             copy_bytes(line + 3 * column, place + 3 * (width - 1 - column), 3)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode(thread, data, size, height, width, crop, scale, flip, target, fast_upsampling):
     """Decode `crop` (top, left, height, width; of the mirrored image if `flip`); a status."""
     top, left, crop_height, crop_width = crop
@@ -99,7 +100,7 @@ def _decode(thread, data, size, height, width, crop, scale, flip, target, fast_u
     return status
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode_alone(data, size, height, width, crop, scale, flip, target, fast_upsampling):
     """`_decode` with a decoder of its own: making one is cheap beside decoding, and needs no lock."""
     words = np.zeros(THREAD_WORDS, np.int64)
@@ -111,7 +112,7 @@ def _decode_alone(data, size, height, width, crop, scale, flip, target, fast_ups
     return status if words[0] == 0 else BAD_JPEG
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def imdecode(
     source: np.ndarray,
     dst: np.ndarray,
@@ -172,7 +173,7 @@ def imdecode(
     return 0 if failed == OK else -1
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _resize_alone(source, stride, height, width, crop, target, target_height, target_width, interpolation):
     """`kernels.resize.resize_crop` with scratch memory of its own; a status."""
     top, left, crop_height, crop_width = crop
@@ -198,7 +199,7 @@ def _resize_alone(source, stride, height, width, crop, target, target_height, ta
     return status if words[0] == 0 else BAD_JPEG
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def resize_crop(
     source: np.ndarray,
     start_row: int,
@@ -238,7 +239,7 @@ def resize_crop(
         raise ValueError("resize_crop: the rows and columns must lie within the source and not be empty")
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def ctypes_resize(
     cresizer: int,
     source_p: int,

@@ -14,7 +14,8 @@ import numpy as np
 from llvmlite import ir
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes, scratch
+from .compiling import compiled
+from .memory import array_at, copy_bytes, scratch
 from .simd import Vectors, i8, i32, i64, vector_kernel
 from .step import NO_MEMORY, OK, OUT_OF_FILE
 
@@ -110,7 +111,7 @@ _taps_2, _taps_3, _taps_4, _taps_any = (_sum_taps(taps) for taps in (2, 3, 4, 0)
 _rows_2, _rows_3, _rows_4, _rows_any = (_sum_rows(taps) for taps in (2, 3, 4, 0))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _axis_table(length, target_length, firsts, counts, weights):
     """Each target sample's first source sample, its number of taps and their float32 weights, as OpenCV has them.
 
@@ -144,7 +145,7 @@ def _axis_table(length, target_length, firsts, counts, weights):
     return largest
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _pair_table(target_width, taps, firsts, weights, offsets, table):
     """The columns' taps as the vector step reads them: byte offsets int64[pairs, 2], float32[pairs, taps, 2, 4]."""
     for pair in range(table.shape[0]):
@@ -156,7 +157,7 @@ def _pair_table(target_width, taps, firsts, weights, offsets, table):
                     table[pair, tap, lane, copy] = weights[place, tap]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _sum_columns(wide, offsets, table, pairs, taps, row):
     """One source row's samples (float32, at `wide`) into target pixels (float32, at `row`)."""
     step = taps * _PAIR_BYTES
@@ -174,7 +175,7 @@ def _sum_columns(wide, offsets, table, pairs, taps, row):
             _taps_any((row + 24 * pair, wide, offsets + 16 * pair, table + step * pair, taps))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _widen(source, samples, wide):
     """One source row as float32."""
     blocks = samples // _BLOCK
@@ -185,7 +186,7 @@ def _widen(source, samples, wide):
         floats[sample] = np.float32(pixels[sample])
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _make_row(target, blocks, rows, weights, taps):
     """A target row's bytes from summed rows, whose addresses stand at `rows`."""
     if taps == 2:
@@ -207,7 +208,7 @@ def _aligned(count):
     return (count + 63) // 64 * 64
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def shrink_area(source, stride, height, width, target, target_height, target_width, thread):
     """Shrink a picture to the bytes of `cv2.resize(…, interpolation=cv2.INTER_AREA)`; all arguments int64.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes, load_i64, load_u64
+from .compiling import compiled
+from .memory import array_at, copy_bytes, load_i64, load_u64
 from .step import (
     METADATA,
     METADATA_BYTES,
@@ -30,7 +30,7 @@ SAMPLES = 1  # samples in the file
 OWN_WORDS = 2
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_blob(step, position):
     sample = load_u64(word(step, SAMPLE_IDS) + 8 * position)
     if sample >= word(step, OWN + SAMPLES):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, load_u8, load_u32, load_u64
+from .compiling import compiled
+from .memory import load_u8, load_u32, load_u64
 
 __all__ = ["xxh64", "xxh64_at"]
 
@@ -54,7 +55,7 @@ def _stripes(address, end, seed):
     return _merge(_merge(_merge(_merge(total, a), b), c), d)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def xxh64_at(address, length, seed):
     """XXH64 of `length` bytes at `address` (both int64), as a uint64.
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes
+from .compiling import compiled
+from .memory import array_at, copy_bytes
 from .sample import draw, own, own_float, source_of, target_of
 from .step import OK, native_kernel
 
@@ -58,7 +59,7 @@ def _grey(red, green, blue):
     return (_RED * np.int64(red) + _GREEN * np.int64(green) + _BLUE * np.int64(blue)) >> _BITS
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _blend_with_level(image, level, factor, target):
     other = np.int64(np.rint((1.0 - factor) * level * _ONE))
     factor = np.int64(np.rint(factor * _ONE))
@@ -72,7 +73,7 @@ def _blend_with_level(image, level, factor, target):
             target[row, column, 2] = levels[image[row, column, 2]]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _blend_with_grey(image, factor, target):
     factor = np.int64(np.rint(factor * _ONE))
     for row in range(image.shape[0]):
@@ -84,7 +85,7 @@ def _blend_with_grey(image, factor, target):
             target[row, column, 2] = _blend(blue, factor, other)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _mean_grey(image):
     total = np.int64(0)
     for row in range(image.shape[0]):
@@ -93,7 +94,7 @@ def _mean_grey(image):
     return total / (image.shape[0] * image.shape[1])
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def adjust(image, kind, least, most, share, target):
     """One image, uint8 `(height, width, 3)`, with its brightness, contrast or saturation times a factor
     that lies `share` of the way from `least` to `most`."""
@@ -106,7 +107,7 @@ def adjust(image, kind, least, most, share, target):
         _blend_with_grey(image, factor, target)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _adjust(step, position):
     shape = (own(step, HEIGHT), own(step, WIDTH), 3)
     source, target = source_of(step, position), target_of(step, position)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from .memory import KERNEL_OPTIONS
+from .compiling import compiled
 from .rng import uniform
 
 __all__ = ["center_crop", "random_crop"]
@@ -15,7 +14,7 @@ __all__ = ["center_crop", "random_crop"]
 _ATTEMPTS = 10
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def random_crop(height, width, smallest, largest, log_narrow, log_wide, key, sample, occurrence):
     """A random part of an image, as torchvision's `RandomResizedCrop` chooses it.
 
@@ -53,7 +52,7 @@ def random_crop(height, width, smallest, largest, log_narrow, log_wide, key, sam
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def center_crop(height, width, ratio):
     """The centred square whose side is `ratio` of the image's shorter side (at least one pixel).
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from .compiling import compiled
 from .crop import random_crop
-from .memory import KERNEL_OPTIONS, load_u32
+from .memory import load_u32
 from .resize import resize_crop
 from .rng import uniform
 from .sample import own, own_float, sample_id, source_of, target_of
@@ -41,7 +40,7 @@ INTERPOLATION = 10  # AREA, ANTIALIAS or BILINEAR of `ffx.kernels.taps`
 OWN_WORDS = 11
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _crop(step, position, thread):
     sample = sample_id(step, position)
     occurrence = load_u32(word(step, OCCURRENCES) + 4 * position)

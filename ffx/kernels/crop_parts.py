@@ -8,8 +8,8 @@ it begins at an even row and column, so that it is a stored image itself.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .compiling import compiled
 from .crop_request import (
     CROP_HEIGHT,
     CROP_WIDTH,
@@ -24,7 +24,7 @@ from .crop_request import (
     stored_bytes,
 )
 from .image import RAW_MODE
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes
+from .memory import array_at, copy_bytes
 from .sample import source_of
 from .step import OK, OUT_OF_FILE, STORAGE, TARGET, failure, locate, native_kernel, word
 
@@ -34,12 +34,12 @@ __all__ = ["copy_part", "copy_parts", "part_of", "place_parts"]
 _ALIGNMENT = 32
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _aligned(count):
     return (count + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def part_of(request):
     """`(top, left, height, width)` of the pixels that a request needs."""
     top, left = request[TOP], request[LEFT]
@@ -51,7 +51,7 @@ def part_of(request):
     return top, left, bottom - top, right - left
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def place_parts(requests):
     """Choose each part's place in the buffer (the requests' PLACE is set); returns the buffer's bytes.
 
@@ -67,7 +67,7 @@ def place_parts(requests):
     return place
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_rows(target, source, source_stride, rows, row_bytes):
     """Rows out of an image, one behind the other; returns the address behind them."""
     for row in range(rows):
@@ -75,7 +75,7 @@ def _copy_rows(target, source, source_stride, rows, row_bytes):
     return target + rows * row_bytes
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_pixels(request, data, target):
     """A request's part of the image at `data`, to `target`."""
     top, left, height, width = part_of(request)
@@ -93,7 +93,7 @@ def _copy_pixels(request, data, target):
     _copy_rows(target, plane + start, stride, rows, row_bytes)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def copy_part(request, position, data, buffer):
     """One sample's request and part, at their places in the buffer.
 
@@ -112,7 +112,7 @@ def copy_part(request, position, data, buffer):
     sent[TOP], sent[LEFT] = request[TOP] - top, request[LEFT] - left
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy(step, position):
     request = array_at(source_of(step, position), (REQUEST_WORDS,), np.int64)
     size = stored_bytes(request[MODE], request[IMAGE_HEIGHT], request[IMAGE_WIDTH])

@@ -11,11 +11,11 @@ width), U and V (each half as high and wide, rounded up) one after the other, fu
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .compiling import compiled
 from .image import FLIP_KEY, FLIP_PROBABILITY, HEIGHT, INTERPOLATION, RAW_MODE, WIDTH, _crop_for, _record
 from .image import OWN_WORDS as IMAGE_WORDS
-from .memory import KERNEL_OPTIONS, array_at, load_u32
+from .memory import array_at, load_u32
 from .rng import uniform
 from .sample import own, own_float, sample_id, target_of
 from .step import OCCURRENCES, OK, OUT_OF_FILE, UNKNOWN_MODE, failure, native_kernel, word
@@ -67,7 +67,7 @@ DATA_STOP = IMAGE_WORDS + 1
 OWN_WORDS = IMAGE_WORDS + 2
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def stored_bytes(mode, height, width):
     """Bytes of a stored image."""
     if mode == RAW_MODE:
@@ -75,7 +75,7 @@ def stored_bytes(mode, height, width):
     return height * width + 2 * ((height + 1) // 2) * ((width + 1) // 2)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def write_request(request, offset, mode, height, width, crop, flip, interpolation, target_height, target_width):
     """Fill in one request; `crop` is `(top, left, height, width)`."""
     top, left, crop_height, crop_width = crop
@@ -90,7 +90,7 @@ def write_request(request, offset, mode, height, width, crop, flip, interpolatio
     request[PLACE] = 0
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _request(step, position):
     sample = np.int64(sample_id(step, position))
     occurrence = np.int64(load_u32(word(step, OCCURRENCES) + 4 * position))

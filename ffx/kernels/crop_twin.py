@@ -6,8 +6,8 @@ Plain and slow; the decoders have kernels of their own (`ffx.kernels.image`).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .compiling import compiled
 from .crop_request import (
     COLUMN_RULE,
     CROP_HEIGHT,
@@ -22,13 +22,12 @@ from .crop_request import (
     TOP,
 )
 from .image import RAW_MODE
-from .memory import KERNEL_OPTIONS
 from .taps import float_taps, most_taps
 
 __all__ = ["crop_requested", "rgb_of"]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def rgb_of(luma, blue, red):
     """Red, green and blue of full-range BT.601, not yet rounded."""
     blue -= 128.0
@@ -36,7 +35,7 @@ def rgb_of(luma, blue, red):
     return luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _channel_places(request, row, column):
     """Where a pixel's three values lie: of 4:2:0 the chroma of the 2 x 2 block that it belongs to."""
     height, width, offset = request[IMAGE_HEIGHT], request[IMAGE_WIDTH], request[OFFSET]
@@ -50,7 +49,7 @@ def _channel_places(request, row, column):
     return offset + row * width + column, blue, blue + half_height * half_width
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _sum_row(request, data, first, count, weights, sums):
     """The weighted sum of the crop's rows: float64[crop width, 3]."""
     sums[:] = 0.0
@@ -61,7 +60,7 @@ def _sum_row(request, data, first, count, weights, sums):
                 sums[column, channel] += weights[tap] * data[places[channel]]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _crop(request, data, target):
     height, width = request[CROP_HEIGHT], request[CROP_WIDTH]
     target_height, target_width = target.shape[0], target.shape[1]
@@ -85,7 +84,7 @@ def _crop(request, data, target):
                 target[row, column, channel] = np.uint8(min(max(np.floor(values[channel] + 0.5), 0.0), 255.0))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def crop_requested(requests, data, target):
     """Crop, resize and mirror as requested.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from .memory import KERNEL_OPTIONS, load_u8, store_i64, store_u8
+from .compiling import compiled
+from .memory import load_u8, store_i64, store_u8
 
 __all__ = ["load_bits", "shift_right", "unstuff"]
 
@@ -61,7 +62,7 @@ def _copy_and_find(typing_context, target, source):
     return types.int64(types.int64, types.int64), codegen
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def unstuff(source, end, target, starts, most_starts):
     """Copy entropy-coded data from `source` up to a marker that is no restart, or up to `end`.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import njit
 
-from .memory import KERNEL_OPTIONS, copy_bytes
+from .compiling import compiled
+from .memory import copy_bytes
 from .sample import draw, own, own_float, source_of, target_of
 from .simd import Vectors, i8, vector_kernel
 from .step import OK, native_kernel
@@ -32,7 +32,7 @@ def _tile_body(vectors: Vectors, target, source):
 _mirror_tile = vector_kernel(_tile_body, 2)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def mirror(source, target, height, width, pixel_bytes):
     """Copy an image with its columns in reverse order, from one address to another."""
     tiles = width // _TILE if pixel_bytes == 3 else 0
@@ -45,7 +45,7 @@ def mirror(source, target, height, width, pixel_bytes):
             copy_bytes(end - (column + 1) * pixel_bytes, start + column * pixel_bytes, pixel_bytes)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _flip(step, position):
     source, target = source_of(step, position), target_of(step, position)
     height, width, pixel_bytes = own(step, HEIGHT), own(step, WIDTH), own(step, PIXEL_BYTES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .compiling import compiled
 from .entropy import load_bits, shift_right
 from .huffman_tables import (
     ADVANCE_SHIFT,
@@ -24,7 +25,7 @@ from .huffman_tables import (
     PAIR_SECOND_SHIFT,
     long_entry,
 )
-from .memory import KERNEL_OPTIONS, array_at, load_i64, load_u8, load_u32, store_i16, store_i64
+from .memory import array_at, load_i64, load_u8, load_u32, store_i16, store_i64
 
 __all__ = [
     "AC_TABLE",
@@ -64,7 +65,7 @@ SLACK_BYTES = 2048
 NATURAL_BYTES = 64 + LONG + 64
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def natural_order(target):
     """`NATURAL_BYTES` bytes at an address: the place in natural order of each place in the zigzag order."""
     order = array_at(target, (NATURAL_BYTES,), np.uint8)
@@ -90,7 +91,7 @@ def natural_order(target):
             column -= 1
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def begin_scan(scan, place):
     """Go on with the data at `place`, the predictors at zero."""
     store_i64(scan + 8 * _BITS, 0)
@@ -144,7 +145,7 @@ def _store_pair(coefficients, natural, k, bits, pair):
     store_i16(coefficients + 2 * np.int64(load_u8(natural + k + ((pair >> PAIR_FIRST_ADVANCE_SHIFT) & 31))), first)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def skip_mcus(scan, count):
     """Read over `count` MCUs; False where a code is wrong or the data end."""
     bits, have, place = load_i64(scan + 8 * _BITS), load_i64(scan + 8 * _HAVE), load_i64(scan + 8 * _PLACE)
@@ -204,7 +205,7 @@ def skip_mcus(scan, count):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def decode_block(scan, block, coefficients):
     """Decode a block of the next MCU.
 

@@ -7,9 +7,8 @@ of their codes. Nothing here raises: what cannot be a code is reported by the re
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .memory import KERNEL_OPTIONS
+from .compiling import compiled
 
 __all__ = ["LONGEST", "LOOK_BITS", "best_code", "decoding_table", "encoding_table"]
 
@@ -19,7 +18,7 @@ LOOK_BITS = 10
 _SYMBOLS = 256
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def decoding_table(counts, symbols, look, bounds):
     """Fill what a decoder needs from a table of a JPEG.
 
@@ -52,7 +51,7 @@ def decoding_table(counts, symbols, look, bounds):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _depths(keys, amounts):
     """`int64[65]`: how many of the leaves of a Huffman tree over ascending `amounts` lie at each depth."""
     leaves = keys.size
@@ -80,7 +79,7 @@ def _depths(keys, amounts):
     return found
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _shorten(found):
     """Change numbers of codes so that none is longer than `LONGEST` bits (T.81, figure K.3)."""
     for length in range(64, LONGEST, -1):
@@ -94,7 +93,7 @@ def _shorten(found):
             found[other] -= 1
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def best_code(amounts):
     """The shortest code for symbols that occur `amounts` (`int64[256]`) times, none of only ones.
 
@@ -122,7 +121,7 @@ def best_code(amounts):
     return found[1 : LONGEST + 1].astype(np.uint8), symbols
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def encoding_table(counts, symbols, codes):
     """Fill `codes` (`int64[256]`) with `code << 8 | length` of each symbol of a table, 0 for others."""
     codes[:] = 0

@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .compiling import compiled
 from .entropy import shift_right
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes, load_i64, load_u8, store_i64
+from .memory import array_at, copy_bytes, load_i64, load_u8, store_i64
 
 __all__ = [
     "ADVANCE_SHIFT",
@@ -65,7 +66,7 @@ def _entry(symbol, length):
     return (length + size) | length << 8 | size << 16 | advance << ADVANCE_SHIFT
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def long_entry(table, bits):
     """The entry of the code that the highest of 64 bits begin with, of any length; -1 if there is none."""
     following = shift_right(bits, 48)
@@ -76,7 +77,7 @@ def long_entry(table, bits):
     return np.int64(-1)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _has_known_symbols(source, count, is_dc):
     for place in range(count):
         symbol = np.int64(load_u8(source + 16 + place))
@@ -89,7 +90,7 @@ def _has_known_symbols(source, count, is_dc):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _make_limits(table, source):
     """Limits and offsets; False if there are more codes than their lengths have room for."""
     limits, offsets = array_at(table + _LIMITS, (17,), np.int64), array_at(table + _OFFSETS, (17,), np.int64)
@@ -107,7 +108,7 @@ def _make_limits(table, source):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _make_entries(table, source):
     entries = array_at(table, (1 << ENTRY_BITS,), np.uint32)
     entries[:] = LONG << ADVANCE_SHIFT
@@ -120,7 +121,7 @@ def _make_entries(table, source):
             place += 1
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _add_seconds(pairs, source, first, bits, pair, used, advance):
     """Second symbols for one value of a first: the `bits` bits behind it are pairs from `first` on."""
     place = np.int64(0)
@@ -135,7 +136,7 @@ def _add_seconds(pairs, source, first, bits, pair, used, advance):
             place += 1
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _make_pairs(table, source):
     pairs = array_at(table, (1 << PAIR_BITS,), np.uint32)
     pairs[:] = _LONG_PAIR
@@ -157,7 +158,7 @@ def _make_pairs(table, source):
             first = stop
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def make_table(table, source, is_dc):
     """Make the look-up tables at `table` from the 16 counts and the symbols at `source`, unless they are there.
 

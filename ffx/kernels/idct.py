@@ -11,7 +11,8 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, store_i64
+from .compiling import compiled
+from .memory import store_i64
 from .simd import Vectors, i8, i16, i32, i64, vector_kernel
 
 __all__ = ["fill_block", "inverse_dct"]
@@ -141,7 +142,7 @@ def inverse_dct(target, stride, coefficients, quantisers):
     _inverse((target, stride, coefficients, quantisers))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def fill_block(target, stride, coefficient, quantiser):
     """The samples of a block that has nothing but its first coefficient, as `inverse_dct` would make them."""
     # To 14 bits, as products and shifts of 16 bits leave it.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from numba import njit
 
+from .compiling import compiled
 from .crop import center_crop, random_crop
 from .jpeg import decode_region, decode_whole
-from .memory import KERNEL_OPTIONS, copy_bytes, load_f64, load_u8, load_u16, load_u32, load_u64, scratch
+from .memory import copy_bytes, load_f64, load_u8, load_u16, load_u32, load_u64, scratch
 from .resize import resize_crop
 from .rng import uniform
 from .step import (
@@ -79,7 +80,7 @@ def _own_float(step, index):
     return load_f64(step + 8 * (OWN + index))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _record(step, sample):
     """An image's metadata, packed: `(mode, width, height, pointer)`."""
     record = word(step, METADATA) + sample * word(step, METADATA_BYTES)
@@ -89,7 +90,7 @@ def _record(step, sample):
     return mode, width, height, load_u64(record + 5)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _crop_for(step, height, width, sample, occurrence):
     if _own(step, CROP) == CENTER_CROP:
         return center_crop(height, width, _own_float(step, SMALLEST))
@@ -106,7 +107,7 @@ def _crop_for(step, height, width, sample, occurrence):
     )
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def private_copy(thread, data, size):
     """Address of a copy of stored bytes in the thread's scratch memory, 0 where there is no room.
 
@@ -119,7 +120,7 @@ def private_copy(thread, data, size):
     return copy
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode_cropped(step, position, thread):
     sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
     occurrence = int(load_u32(word(step, OCCURRENCES) + 4 * position))
@@ -175,7 +176,7 @@ def decode_cropped_images(step, first, stop, thread):
     return OK
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode_whole(step, position, thread):
     sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
     mode, width, height, pointer = _record(step, sample)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from .compiling import compiled
 from .jpeg_baseline import DECLINED, decode_baseline_region
-from .memory import KERNEL_OPTIONS, copy_bytes, load_i64, scratch, store_i64
+from .memory import copy_bytes, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .tiles import splice
 from .turbojpeg import (
@@ -52,7 +52,7 @@ _MOST_SCANS = 500
 _CONTEXT = 2
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _handle(thread):
     """The thread's decompressor, 0 where there is no library or no memory."""
     handle = load_i64(thread)
@@ -70,7 +70,7 @@ def _handle(thread):
     return handle
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def close_decoder(thread):
     """Destroy the decoder of the thread's words at an address, if there is one."""
     handle = load_i64(thread)
@@ -82,7 +82,7 @@ def close_decoder(thread):
         store_i64(thread, 0)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _after(thread, status):
     """The status; after damage the decoder is given up, since some damage would spoil what it decodes next."""
     if status == BAD_JPEG:
@@ -90,7 +90,7 @@ def _after(thread, status):
     return status
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_header(thread, data, size, height, width):
     """`(status, handle, subsampling)`: OK where the header is sound and has the size that is expected."""
     handle = _handle(thread)
@@ -117,7 +117,7 @@ def _read_header(thread, data, size, height, width):
     return OK, handle, subsampling
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decompress(handle, data, size, height, width, target, stride, fast_upsampling):
     if library_version() == 3:
         tj3_set((handle, _FAST_UPSAMPLING, fast_upsampling))
@@ -128,7 +128,7 @@ def _decompress(handle, data, size, height, width, target, stride, fast_upsampli
     return OK if failed == 0 else BAD_JPEG
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _unit_width(subsampling):
     """Pixels from one iMCU to the next: where a region may begin. 0 if the library does not say."""
     if subsampling == 0 or subsampling == 3 or subsampling == 4 or subsampling == 6:
@@ -140,7 +140,7 @@ def _unit_width(subsampling):
     return 0
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _region(unit, image_height, image_width, top, left, height, width):
     """The smallest part that can be decoded and whose pixels under the crop equal a full decode's."""
     if unit == 0:
@@ -152,7 +152,7 @@ def _region(unit, image_height, image_width, top, left, height, width):
     return np.int64(first_row), np.int64(first_column), np.int64(rows), np.int64(columns)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode_part(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling):
     """`decode_region` by the library alone, for a crop that lies within the image."""
     zero = np.int64(0)
@@ -176,7 +176,7 @@ def _decode_part(thread, data, size, image_height, image_width, top, left, heigh
     return _after(thread, status), address, stride, first_row, first_column, rows, columns
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def decode_region(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling=0):
     """Decode the part of a JPEG that covers a crop, into the thread's scratch.
 
@@ -215,7 +215,7 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
     return status, address, stride, part_top + first_row, part_left + first_column, rows, columns
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def decode_whole(thread, data, size, height, width, target_address, target_stride, fast_upsampling=0):
     """Decode a JPEG of `height` x `width` pixels into RGB uint8 rows; a status (`ffx.kernels.step`)."""
     if fast_upsampling == 0:
@@ -233,7 +233,7 @@ def decode_whole(thread, data, size, height, width, target_address, target_strid
     )
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def decode_scaled(thread, data, size, image_height, image_width, numerator, denominator):
     """Decode a whole JPEG at `numerator / denominator` of its size, into the thread's scratch.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from . import huffman
+from .compiling import compiled
 from .entropy import unstuff
 from .huffman import (
     NATURAL_BYTES,
@@ -43,7 +44,7 @@ from .jpeg_header import (
     VERTICAL,
     read_frame,
 )
-from .memory import KERNEL_OPTIONS, array_at, load_i64, load_u8, load_u16, scratch, store_i64, zeroed_scratch
+from .memory import array_at, load_i64, load_u8, load_u16, scratch, store_i64, zeroed_scratch
 from .step import OK
 
 __all__ = ["DECLINED", "decode_baseline_region"]
@@ -69,7 +70,7 @@ _SEGMENTS = 3  # how many were found
 _STARTS = 4  # address of int64[segments + 1]: where each begins, and where the last ends
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _prepare_tables(area, frame):
     """Huffman tables, quantisers in natural order, and which of them each block of an MCU has."""
     scan, natural = area + _SCAN, area + _NATURAL
@@ -98,7 +99,7 @@ def _prepare_tables(area, frame):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _prepare_data(thread, area, frame, end, last_mcu, mcus):
     """Take the markers out of the data as far as MCU `last_mcu` needs; the marker that ends them, or DECLINED."""
     source, interval = frame[SCAN_START], frame[RESTART_INTERVAL]
@@ -124,7 +125,7 @@ def _prepare_data(thread, area, frame, end, last_mcu, mcus):
     return marker
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _leave_segment(area):
     """Whether no more was consumed than the segment has, and at its end all but the filling bits."""
     progress = array_at(area + _PROGRESS, (8,), np.int64)
@@ -133,7 +134,7 @@ def _leave_segment(area):
     return left >= 0 and (left < 8 or progress[_MCU] < (segment + 1) * progress[_INTERVAL])
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _move_to(area, mcu):
     """Make MCU `mcu` the next: jump to the restart before it, skip the rest."""
     progress = array_at(area + _PROGRESS, (8,), np.int64)
@@ -149,7 +150,7 @@ def _move_to(area, mcu):
     return count == 0 or skip_mcus(area + _SCAN, count)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_to_end(area, mcus):
     """Skip the rest of `mcus` MCUs, which must end with the last segment."""
     progress = array_at(area + _PROGRESS, (8,), np.int64)
@@ -173,7 +174,7 @@ def _transform(target, stride, coefficients, quantisers, last):
         inverse_dct(target, stride, coefficients, quantisers)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     """Decode `count` MCUs of a row from column `first` into the planes; False for damage."""
     scan = area + _SCAN
@@ -215,7 +216,7 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _make_row(frame, planes, stride, row, left, width, first_column, chroma_height, chroma_width, target):
     """One row of RGB from the planes, which begin at chroma's `first_column`: `width` pixels from column `left`."""
     horizontal, vertical = frame[HORIZONTAL], frame[VERTICAL]
@@ -243,7 +244,7 @@ def _make_row(frame, planes, stride, row, left, width, first_column, chroma_heig
     convert_halved(target, luma, blue_sums, red_sums, halves_rows, width)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _decode(thread, area, frame, end, image_height, image_width, top, left, height, width):
     """Decode into the pixels' area; its address, or DECLINED. `left` is even where chroma has half the columns."""
     declined = np.int64(DECLINED)
@@ -293,7 +294,7 @@ def _decode(thread, area, frame, end, image_height, image_width, top, left, heig
     return pixels if _leave_segment(area) else declined
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def decode_baseline_region(thread, data, size, image_height, image_width, top, left, height, width):
     """Decode the part of a JPEG that covers a crop, as `ffx.kernels.jpeg.decode_region`.
 

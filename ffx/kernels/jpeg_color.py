@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at
+from .compiling import compiled
+from .memory import array_at
 from .simd import Vectors, i8, i16, vector_kernel
 
 __all__ = ["SPILL_BYTES", "SUMS_SPILL", "convert_full", "convert_grey", "convert_halved", "sum_chroma"]
@@ -153,7 +153,7 @@ def _widen_body(vectors: Vectors, target, row):
 _widen = vector_kernel(_widen_body, 2)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def sum_chroma(near, far, halves_rows, first, last, most, sums):
     """A row of chroma for `convert_halved`, from one row of samples or the two nearest ones.
 
@@ -180,7 +180,7 @@ def sum_chroma(near, far, halves_rows, first, last, most, sums):
         row[last + 1 - begin] = row[last - begin]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def convert_halved(target, luma, blue, red, halves_rows, width):
     """A row of RGB from luma and two rows of sums; the first pixel is an even one of the picture."""
     for start in range(0, width, _PIXELS):
@@ -190,14 +190,14 @@ def convert_halved(target, luma, blue, red, halves_rows, width):
             _halved_columns((target + 3 * start, luma + start, blue + start, red + start))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def convert_full(target, luma, blue, red, width):
     """A row of RGB from samples of all three."""
     for start in range(0, width, _PIXELS):
         _full((target + 3 * start, luma + start, blue + start, red + start))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def convert_grey(target, luma, width):
     """A row of RGB from luma alone."""
     for start in range(0, width, _PIXELS):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, load_u8
+from .compiling import compiled
+from .memory import array_at, load_u8
 
 __all__ = [
     "AC_TABLES",
@@ -60,7 +61,7 @@ def _word(address):
     return np.int64(load_u8(address)) << 8 | np.int64(load_u8(address + 1))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_quantisers(frame, start, stop):
     """Segment DQT, tables of 8 bits only."""
     while start + 65 <= stop:
@@ -71,7 +72,7 @@ def _read_quantisers(frame, start, stop):
     return start == stop
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_huffman_tables(frame, start, stop):
     """Segment DHT: where each table lies."""
     while start + 17 <= stop:
@@ -88,7 +89,7 @@ def _read_huffman_tables(frame, start, stop):
     return start == stop
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_application(frame, marker, start, stop):
     """Segments JFIF and Adobe: what they say of colours."""
     if marker == _APP0 and stop - start >= 14:
@@ -102,7 +103,7 @@ def _read_application(frame, marker, start, stop):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_sizes(frame, start, stop, height, width):
     """Segment SOF: 8 bits, the expected size, and a sampling that we know."""
     if frame[COMPONENTS] != 0 or stop - start < 9 or _byte(start) != 8:
@@ -132,7 +133,7 @@ def _read_sizes(frame, start, stop, height, width):
     return sampling == 0x11 or sampling == 0x21 or sampling == 0x22
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_scan(frame, start, stop):
     """Segment SOS: all components in one scan, and all their tables there."""
     count = frame[COMPONENTS]
@@ -153,7 +154,7 @@ def _read_scan(frame, start, stop):
     return _byte(place) == 0 and _byte(place + 1) == 63 and _byte(place + 2) == 0
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _has_known_colours(frame):
     """Three components are YCbCr where JFIF or Adobe say so, or by the usual numbers of components."""
     if frame[COMPONENTS] == 1:
@@ -164,7 +165,7 @@ def _has_known_colours(frame):
     return frame[_COLOURS] != 0 or (first == 1 and second == 2 and third == 3)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def read_frame(data, size, height, width, words):
     """Read the header of `size` bytes at `data` into the frame's words at an address.
 

@@ -7,8 +7,9 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from .compiling import compiled
+
 __all__ = [
-    "KERNEL_OPTIONS",
     "THREAD_WORDS",
     "array_at",
     "atomic_add",
@@ -32,10 +33,6 @@ __all__ = [
     "store_u8",
     "zeroed_scratch",
 ]
-
-# Every kernel: no GIL, IEEE division without exceptions, cached on disk. No fastmath: results must
-# not depend on how a compiler groups additions.
-KERNEL_OPTIONS = {"nogil": True, "error_model": "numpy", "cache": True}
 
 _i64 = ir.IntType(64)
 
@@ -195,7 +192,7 @@ _realloc = types.ExternalFunction("realloc", types.int64(types.int64, types.int6
 _free = types.ExternalFunction("free", types.void(types.int64))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def scratch(thread, area, count):
     """Address of at least `count` bytes that belong to this thread, 0 where memory is short.
 
@@ -218,7 +215,7 @@ def scratch(thread, area, count):
     return address
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def zeroed_scratch(thread, area, count):
     """An area of always the same `count` bytes, which keep what was stored; zero at first. 0 where memory is short."""
     if thread == 0:
@@ -230,7 +227,7 @@ def zeroed_scratch(thread, area, count):
     return address
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def free_scratch(thread):
     """Free all scratch areas of a thread (its words' address)."""
     for area in range(SCRATCH_AREAS):

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-from .memory import KERNEL_OPTIONS
+from .compiling import compiled
 from .rng import uniform
 
 __all__ = ["blend", "content_key", "symmetric_beta", "weights"]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def content_key(sample_ids):
     """A 64-bit key of a row of sample indices and their order.
 
@@ -34,13 +34,13 @@ def content_key(sample_ids):
     return key
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _open_uniform(key, stream, number):
     """In (0, 1): the middle of one of 2**32 intervals."""
     return uniform(key, stream, np.uint64(0), number) + 0.5 / 4294967296.0
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _johnk(alpha, key, stream):
     attempt = np.uint64(0)
     while True:
@@ -54,7 +54,7 @@ def _johnk(alpha, key, stream):
         attempt += np.uint64(2)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _cheng(alpha, key, stream):
     slope = 1.0 / math.sqrt(alpha)
     total, bend = 2.0 * alpha, alpha + math.sqrt(alpha)
@@ -71,7 +71,7 @@ def _cheng(alpha, key, stream):
         attempt += np.uint64(2)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def symmetric_beta(alpha, key, stream):
     """A variate of Beta(alpha, alpha), by rejection, hence exactly distributed.
 
@@ -86,7 +86,7 @@ def symmetric_beta(alpha, key, stream):
     return _johnk(alpha, key, stream) if alpha <= 1.0 else _cheng(alpha, key, stream)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def weights(sample_ids, alpha, same):
     """Each sample's weight against its neighbour's, float64; with `same` one for the whole batch."""
     key = content_key(sample_ids)
@@ -109,7 +109,7 @@ def _compile_is_integer(array):
     return lambda array: whole
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def blend(image, other, weight, target):
     """`target = weight * image + (1 - weight) * other`; integers to the nearest (ties to the even one).
 

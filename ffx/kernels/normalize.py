@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, load_f64, load_u8
+from .compiling import compiled
+from .memory import array_at, load_f64, load_u8
 from .sample import own, source_of, target_of
 from .simd import Vectors, i8, i32, vector_kernel
 from .step import OK, native_kernel
@@ -41,7 +41,7 @@ TILE = 48
 _LANES = 16
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def look_up(pixels, table, target):
     """`target[p, c] = table[pixels[p, c], c]` for `(pixels, channels)` arrays."""
     count, channels = pixels.shape
@@ -56,7 +56,7 @@ def look_up(pixels, table, target):
             target[pixel, channel] = table[pixels[pixel, channel], channel]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _look_up_image(step, position):
     shape = (own(step, PIXELS), own(step, CHANNELS))
     rows = (256, own(step, CHANNELS))
@@ -108,7 +108,7 @@ def _tile_body(vectors: Vectors, target, source, constants):
 _scale_tile = vector_kernel(_tile_body, 3)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _scale_image(source, target, count, constants):
     tiles = count // TILE
     for tile in range(tiles):

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at
+from .compiling import compiled
+from .memory import array_at
 from .simd import Vectors, i8, i16, i32, i64, vector_kernel
 
 __all__ = [
@@ -105,7 +105,7 @@ _rows_any = _sum_any_rows()
 _prefetch = vector_kernel(Vectors.prefetch, 1)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def prefetch_row(address, count):
     """Ask for `count` bytes: rows of a crop are too short for the processor to see them coming."""
     for offset in range(0, count, _LINE):
@@ -114,7 +114,7 @@ def prefetch_row(address, count):
     _prefetch((address + count - 1,))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _narrow_row(source, stride, samples, count, weights, place, row):
     """`_wide_row` for a few samples, one at a time: nothing is read beyond them."""
     pixels = array_at(source, ((count - 1) * stride + samples,), np.uint8)
@@ -129,7 +129,7 @@ def _narrow_row(source, stride, samples, count, weights, place, row):
         row[sample] = total
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _wide_row(source, stride, samples, count, weights, place, row):
     """Sum `count` source rows of at least 32 samples into int16; the last block overlaps the one before."""
     last = samples - BLOCK
@@ -164,7 +164,7 @@ def _wide_row(source, stride, samples, count, weights, place, row):
         start = last
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def sum_row(source, stride, samples, count, weights, place, row):
     """Sum the source rows of one target row.
 
@@ -254,7 +254,7 @@ def _arrange_pair(flip: bool):
 _arrange, _arrange_flipped = _arrange_pair(False), _arrange_pair(True)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def column_table(target_width, flip, pairs, firsts, weights, offsets, table):
     """Arrange the columns' taps for `make_row`: pixels in groups of four, mirrored if `flip`.
 
@@ -283,7 +283,7 @@ def column_table(target_width, flip, pairs, firsts, weights, offsets, table):
                 _arrange((place, first, first + row_bytes))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def make_row(row, offsets, table, groups, pairs, target, target_width):
     """The target row from a summed row: `3 * target_width` bytes at `target`; at least four pixels."""
     step = pairs * GROUP_WEIGHT_BYTES
@@ -341,7 +341,7 @@ def _arrange_spread(flip: bool):
 _arrange_spread_upright, _arrange_spread_flipped = _arrange_spread(False), _arrange_spread(True)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def spread_table(samples, target_width, flip, firsts, weights, table):
     """Arrange the columns' taps for `spread_row`, mirrored if `flip`.
 
@@ -386,7 +386,7 @@ def _spread_body(vectors: Vectors, target, source, group):
 _spread_group = vector_kernel(_spread_body, 3)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def spread_row(source, table, target_width, row):
     """A source row's bytes as the target's columns: int16[target_width, 4] at `row`."""
     for group in range((target_width + GROUP - 1) // GROUP):
@@ -429,7 +429,7 @@ _blend_1, _blend_2 = (_blend(rows, 2 * GROUP) for rows in (1, 2))
 _blend_1_group, _blend_2_group = (_blend(rows, GROUP) for rows in (1, 2))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def blend_rows(first, second, first_weight, second_weight, target, target_width):
     """The target row from two spread rows, or from `first` alone where `second_weight` is 0.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes
+from .compiling import compiled
+from .memory import array_at, copy_bytes
 from .sample import draw, own, source_of, target_of
 from .step import OK, native_kernel
 
@@ -30,7 +31,7 @@ FILL = 4  # address of one value a channel
 OWN_WORDS = 5
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def fill_square(image, size, fill, vertical, horizontal):
     """Fill a square of an image, in place.
 
@@ -48,7 +49,7 @@ def fill_square(image, size, fill, vertical, horizontal):
                 image[row, column, channel] = fill[channel]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def translate(image, most, fill, vertical, horizontal, target):
     """A copy of an image moved by -most … most pixels along both axes.
 

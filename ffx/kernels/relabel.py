@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes
+from .compiling import compiled
+from .memory import array_at, copy_bytes
 from .sample import own, sample_id, source_of, target_of
 from .step import OK, native_kernel
 
@@ -18,7 +18,7 @@ ITEM_BYTES = 3  # bytes of a label
 OWN_WORDS = 4
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def contains(chosen, sample):
     """Whether a sample is among sorted indices (both uint64)."""
     low, high = 0, len(chosen)
@@ -42,7 +42,7 @@ def replace_labels(step, first, stop, thread):
     return OK
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def blend_mask(image, kept, added, least, most, target):
     """`target = image * kept + added`, rounded to float32 after each step and held to `least … most`.
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import KERNEL_OPTIONS, array_at, copy_bytes, scratch
+from .compiling import compiled
+from .memory import array_at, copy_bytes, scratch
 from .passes import (
     COLUMN_ONE,
     GROUP,
@@ -52,7 +53,7 @@ def _aligned(count):
     return (count + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _resize_float(
     source, stride, height, width, target, target_height, target_width, row_rule, column_rule, flip, thread
 ):
@@ -98,7 +99,7 @@ def _axis_arrays(place, taps, target_length):
     return firsts, counts, weights
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _rows_first(
     source, stride, height, width, target, target_height, target_width, row_rule, column_rule, flip, thread
 ):
@@ -147,7 +148,7 @@ def _rows_first(
     return OK
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _columns_first(
     source, stride, height, width, target, target_height, target_width, row_rule, column_rule, flip, thread
 ):
@@ -196,13 +197,13 @@ def _columns_first(
     return OK
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy(source, stride, height, width, target):
     for row in range(height):
         copy_bytes(target + 3 * width * row, source + stride * row, 3 * width)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def resize_crop(
     source,
     source_stride,

@@ -15,8 +15,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from .compiling import compiled
 from .huffman_codes import LONGEST, LOOK_BITS, best_code, decoding_table, encoding_table
-from .memory import KERNEL_OPTIONS, load_i64, load_u8, load_u16
+from .memory import load_i64, load_u8, load_u16
 from .tiles import next_marker, tile_layout
 
 __all__ = ["retile"]
@@ -72,7 +73,7 @@ def _store_big(typing_context, address, value):
     return types.void(types.int64, types.int64), codegen
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_tables(source, scan, look, bounds, symbols):
     """Read the Huffman tables before offset `scan`, class and number as `table = 4 * class + number`; a bitmask."""
     known = 0
@@ -110,7 +111,7 @@ def _has_ones(word):
     return (~word - 0x0101010101010101) & word & -0x7F7F7F7F7F7F7F80 != 0
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _unstuff(source, scan, interval, units):
     """The coded data as plain bits, and where each run between restarts ends, in bytes.
 
@@ -184,7 +185,7 @@ def _bit_count(typing_context, value):
     return types.int64(types.int64), codegen
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_block(bits, position, tables, codes, tokens, written, predictions):
     """Read one block's symbols from bit `position` on as tokens.
 
@@ -246,7 +247,7 @@ def _read_block(bits, position, tables, codes, tokens, written, predictions):
     return position, written, dc
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _read_tokens(bits, ends, old_interval, new_interval, units, blocks, tables):
     """All symbols as tokens, with DC differences for the new interval.
 
@@ -302,7 +303,7 @@ def _put_byte(target, place, byte):
     return place + 1
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _write_tokens(tokens, stops, codes, target, place):
     """Code the tokens from `target[place]` on, with a restart marker behind each run but the last; the end's place.
 
@@ -343,7 +344,7 @@ def _write_tokens(tokens, stops, codes, target, place):
     return place
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _write_header(source, scan, components, interval, target, counts, symbols, used):
     """The header with new tables and restart interval; bytes written."""
     target[:2] = source[:2]
@@ -374,7 +375,7 @@ def _write_header(source, scan, components, interval, target, counts, symbols, u
     return place + scan - position
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _blocks_of_unit(source, scan, known):
     """The blocks of an MCU for `_read_tokens`; none where the scan and the frame do not fit together."""
     frame, head = 0, 0
@@ -404,7 +405,7 @@ def _blocks_of_unit(source, scan, known):
     return blocks[: count if count <= 10 else 0]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _best_codes(tokens, used):
     """`(counts, symbols, codes, bits)`: the first `used` tables for the tokens, each token's code, and bits in all."""
     amounts = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
@@ -425,7 +426,7 @@ def _best_codes(tokens, used):
     return counts, symbols, codes, length
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def retile(source, interval):
     """A baseline JPEG in one scan with another restart interval and the shortest Huffman codes.
 

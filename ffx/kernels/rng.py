@@ -15,9 +15,8 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numba import njit
 
-from .memory import KERNEL_OPTIONS
+from .compiling import compiled
 
 __all__ = ["epoch_key", "operation_key", "philox4x32", "seed_from", "stream_uniform", "uniform"]
 
@@ -29,7 +28,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Ten rounds on four 32-bit counter words and two key words (all as uint64); four words back."""
     for _ in range(10):
@@ -41,7 +40,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def uniform(key, sample, occurrence, draw):
     """A float64 in [0, 1) with 32 random bits: number `draw` of this sample's stream."""
     key = np.uint64(key)
@@ -61,7 +60,7 @@ def uniform(key, sample, occurrence, draw):
     return np.float64(number) * (1.0 / 4294967296.0)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def stream_uniform(stream, draw):
     """`uniform` for one row `(key, sample, occurrence)` of an operation's streams."""
     return uniform(stream[0], stream[1], stream[2], draw)

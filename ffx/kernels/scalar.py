@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from numba import njit
-
-from .memory import KERNEL_OPTIONS, copy_bytes, load_u64
+from .compiling import compiled
+from .memory import copy_bytes, load_u64
 from .step import (
     METADATA,
     METADATA_BYTES,
@@ -27,7 +26,7 @@ SAMPLES = 1  # samples in the file
 OWN_WORDS = 2
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_scalar(step, position):
     sample = load_u64(word(step, SAMPLE_IDS) + 8 * position)
     item_bytes = word(step, OWN + ITEM_BYTES)

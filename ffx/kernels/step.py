@@ -16,9 +16,10 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import njit, types
 
-from .memory import KERNEL_OPTIONS, load_i64, load_u32, load_u64
+from .compiling import compiled, compiled_callback
+from .memory import load_i64, load_u32, load_u64
 
 __all__ = [
     "KERNEL_SIGNATURE",
@@ -107,7 +108,7 @@ class NativeKernel:
 
     @functools.cached_property
     def _compiled(self):
-        return cfunc(KERNEL_SIGNATURE, cache=True)(self._function)
+        return compiled_callback(KERNEL_SIGNATURE, self._function)
 
     @property
     def address(self) -> int:
@@ -132,7 +133,7 @@ def failure(position, status):
     return ((position + 1) << 8) | status
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def locate(storage, pointer, size):
     """Where a blob of the file lies in memory.
 

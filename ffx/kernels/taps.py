@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import KERNEL_OPTIONS
+from .compiling import compiled
 
 __all__ = [
     "ANTIALIAS",
@@ -52,7 +52,7 @@ TRIANGLE = 3
 _LEAST_PART = 1e-3
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def axis_rule(interpolation, length, target_length, other_length, other_target_length):
     """The rule of an axis, given both axes' lengths before and after."""
     if interpolation == ANTIALIAS:
@@ -64,7 +64,7 @@ def axis_rule(interpolation, length, target_length, other_length, other_target_l
     return AREA_NEIGHBOURS
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def most_taps(rule, length, target_length):
     """An upper bound of the taps on an axis; even, and at least the 4 that a step may look at."""
     if rule == AREA_MEAN:
@@ -131,7 +131,7 @@ def _triangle_part(ratio, centre, begin, tap):
     return max(1.0 - abs(begin + tap + 0.5 - centre) / ratio, 0.0)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _area_mean_table(length, target_length, one, firsts, counts, weights):
     scale = _axis_scale(length, target_length)
     factor = one / scale
@@ -148,7 +148,7 @@ def _area_mean_table(length, target_length, one, firsts, counts, weights):
     return most
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _neighbours_table(rule, length, target_length, one, firsts, counts, weights):
     scale = _axis_scale(length, target_length)
     inverse = np.float64(target_length) / np.float64(length)
@@ -169,7 +169,7 @@ def _neighbours_table(rule, length, target_length, one, firsts, counts, weights)
     return np.int64(counts[:target_length].max())
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _triangle_table(length, target_length, one, firsts, counts, weights):
     ratio = np.float64(length) / np.float64(target_length)
     most = np.int64(1)
@@ -190,7 +190,7 @@ def _triangle_table(length, target_length, one, firsts, counts, weights):
     return most
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _give_rest(target_length, most, one, counts, weights, rest):
     """Make each target sample's weights sum to `one`: rounding goes to a tap that is as large as any, or nearly."""
     for place in range(target_length):
@@ -206,7 +206,7 @@ def _give_rest(target_length, most, one, counts, weights, rest):
         weights[tap, place] += rest[place]
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def axis_table(rule, length, target_length, one, firsts, counts, weights):
     """Each target sample's first source sample, number of taps, and weights as integers that sum to `one`.
 
@@ -232,7 +232,7 @@ def axis_table(rule, length, target_length, one, firsts, counts, weights):
     return most
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def float_taps(rule, length, target_length, place, weights):
     """The taps of one target sample in float64: `(first, count)`; `weights` is float64[`most_taps`]."""
     scale = _axis_scale(length, target_length)

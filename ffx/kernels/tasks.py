@@ -18,10 +18,10 @@ import sys
 
 import llvmlite.binding
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from .compiling import compiled
 from .memory import (
-    KERNEL_OPTIONS,
     atomic_add,
     atomic_load,
     atomic_store,
@@ -91,7 +91,7 @@ _pause = types.ExternalFunction("ffx_pause", types.int32(types.uint32))
 _PAUSES_IN_MILLISECONDS = _ON_WINDOWS
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _run(stage, first, stop, thread):
     """Take samples through a stage's steps; True for whoever finishes the stage."""
     steps = load_i64(stage + 8 * STEPS)
@@ -109,7 +109,7 @@ def _run(stage, first, stop, thread):
     return atomic_add(stage + 8 * DONE, count) + count == total
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def work(control, ring, capacity, thread):
     """Do tasks until something needs Python.
 
@@ -150,13 +150,13 @@ def work(control, ring, capacity, thread):
             _write(np.int32(bell), control, 1)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def is_complete(stage):
     """Whether all samples of a published stage are done, and all that was stored for them is visible."""
     return atomic_load(stage + 8 * DONE) >= load_i64(stage + 8 * TOTAL)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def publish(control, ring, capacity, stage, total, chunk):
     """Append a stage's tasks, of `chunk` samples each, to the ring (one caller at a time)."""
     store_i64(stage + 8 * TOTAL, total)
@@ -172,7 +172,7 @@ def publish(control, ring, capacity, stage, total, chunk):
     atomic_store(control + 8 * PUBLISHED, np.int64(end))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def set_flag(control, index, value):
     """Set one of the control array's words so that all threads see it."""
     atomic_store(control + 8 * index, value)

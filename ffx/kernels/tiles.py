@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from .memory import KERNEL_OPTIONS, copy_bytes, load_i64, load_u8, scratch, store_i64, store_u8
+from .compiling import compiled
+from .memory import copy_bytes, load_i64, load_u8, scratch, store_i64, store_u8
 
 __all__ = ["next_marker", "splice", "tile_layout"]
 
@@ -71,7 +72,7 @@ def _lowest_bit(typing_context, bits):
     return types.int64(types.int64), codegen
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def next_marker(place, end):
     """Address of the first marker (FF, then neither 00 nor FF) that lies whole in `place … end - 1`, else `end`."""
     while place + _BLOCK_BYTES < end:
@@ -88,13 +89,13 @@ def next_marker(place, end):
     return end
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _u16(address):
     """A big-endian uint16."""
     return np.int64(load_u8(address)) << 8 | np.int64(load_u8(address + 1))
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _unit_size(frame, components):
     """`(height, width)` of an MCU in pixels for the frame segment at `frame`; (0, 0) where it is an unusual one.
 
@@ -110,7 +111,7 @@ def _unit_size(frame, components):
     return 8 * down, 8 * across
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def tile_layout(data, size):
     """Where a JPEG's tiles are described: a baseline JPEG in one scan with one restart interval.
 
@@ -157,7 +158,7 @@ def tile_layout(data, size):
     return none
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_header(target, data, scan, height, width):
     """Copy what decoding needs of a header that ends at `scan`, with another size; bytes written, at most `scan`."""
     store_u8(target, np.uint8(0xFF))
@@ -180,7 +181,7 @@ def _copy_header(target, data, scan, height, width):
     return written
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _find_starts(data, size, scan, starts, last, tiles):
     """Store the offsets at which tiles 0 … last + 1 begin; whether their markers are there and in order.
 
@@ -200,7 +201,7 @@ def _find_starts(data, size, scan, starts, last, tiles):
     return True
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _copy_tiles(target, written, data, starts, grid):
     """Copy the tiles `(across, top, bottom, left, right)` of a grid behind `written` bytes; bytes written then."""
     across, top, bottom, left, right = grid
@@ -220,7 +221,7 @@ def _copy_tiles(target, written, data, starts, grid):
     return written
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def _tile_range(begin, count, unit, tile, side, smooth):
     """`(first, last + 1)` of the tiles that a crop needs along one side of the picture."""
     context = _CONTEXT if smooth and unit == 16 else 0
@@ -229,7 +230,7 @@ def _tile_range(begin, count, unit, tile, side, smooth):
     return first, stop
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def splice(thread, data, size, crop, smooth):
     """A small JPEG of the tiles that a crop needs, in the thread's scratch.
 

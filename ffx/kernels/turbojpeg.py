@@ -20,12 +20,12 @@ from typing import NamedTuple
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..errors import DecodeError, LibraryError
-from .memory import KERNEL_OPTIONS
+from .compiling import compiled
 
 __all__ = [
     "JpegHeader",
@@ -233,13 +233,13 @@ tj_decompress = _foreign(7, _i32, _i64, _i64, _i64, _i64, _i32, _i32, _i32, _i32
 tj_destroy = _foreign(8, _i32, _i64)  # (handle)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def library_version():
     """What compiled code may call: 3, 2 or 0 (nothing)."""
     return _entry(VERSION)
 
 
-@njit(**KERNEL_OPTIONS)
+@compiled
 def pack_two(first, second):
     """A struct of two C ints as the 64-bit word in which it is passed by value.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-from numba import njit
 
 from ..kernels import step
+from ..kernels.compiling import compiled
 from .base import MemoryContext, MemoryManager
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["OSCacheManager"]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def read_mapped(address, state):
     """The blob at `address` of a mapped file, as a view; empty if there is none."""
     data, pointers, sizes = state

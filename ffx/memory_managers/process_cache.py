@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from numba import njit
 
 from ..errors import LoaderError
 from ..kernels import step
+from ..kernels.compiling import compiled
 from .base import MemoryContext, MemoryManager
 
 __all__ = ["PageSchedule", "ProcessCacheManager", "schedule_pages"]
@@ -30,7 +30,7 @@ READERS = 4
 NO_SLOT = 0xFFFFFFFF
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def read_page(address, state):
     """The blob at `address`, as a view of the page cache; empty if there is none."""
     memory, pointers, sizes, page_to_slot = state

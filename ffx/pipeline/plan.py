@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..kernels.compiling import compiled
 from ..kernels.memory import float_bits
 from ..kernels.rng import epoch_key
 from .compiler import Compiler
@@ -256,7 +256,7 @@ def _fuse(step: Step, flip: Declaration, flip_key: int) -> Step:
     return replace(step, native=replace(step.native, words=tuple(words)))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _seed(number):
     np.random.seed(number)
     random.seed(number)

@@ -1,0 +1,136 @@
+"""Compiled kernels on disk: found again, never mixed up, never in the way."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ffx.errors import FfxWarning
+from ffx.kernels import compiling
+
+ROOT = Path(__file__).resolve().parents[2]
+
+KERNEL = """
+from ffx.kernels.compiling import compiled
+
+@compiled
+def twice(value):
+    return value + value
+"""
+
+
+def run(code, folder, **environment):
+    """Run code in a process of its own with `folder` for compiled kernels; what it prints."""
+    found = {**os.environ, "FFX_CACHE_DIR": str(folder), "PYTHONPATH": f"{folder.parent}{os.pathsep}{ROOT}"}
+    found.update(environment)
+    # Not in the repository: the working folder comes first where Python looks for modules.
+    outcome = subprocess.run([sys.executable, "-c", code], env=found, cwd=folder.parent, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.strip()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "some_kernels.py").write_text(KERNEL)
+    return tmp_path / "cache"
+
+
+USE = "from some_kernels import twice; print(twice(21), sum(twice.stats.cache_hits.values()))"
+
+
+def test_the_second_process_finds_what_the_first_compiled(folder):
+    assert run(USE, folder) == "42 0"
+    assert run(USE, folder) == "42 1"
+    assert list(folder.glob("ffx/kernels-*/**/*.nbc"))
+
+
+def test_a_damaged_copy_is_compiled_again(folder):
+    run(USE, folder)
+    for path in folder.glob("ffx/kernels-*/**/*.nbc"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert run(USE, folder) == "42 0"
+    assert run(USE, folder) == "42 1"
+
+
+def test_native_steps_are_kept_too(folder):
+    code = (
+        "from ffx.kernels.scalar import copy_scalars as kernel; print(kernel.address > 0, kernel._compiled.cache_hits)"
+    )
+    assert run(code, folder) == "True 0"
+    assert run(code, folder) == "True 1"
+
+
+def test_a_folder_that_cannot_be_written_is_warned_of(folder, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    code = f"import warnings; warnings.simplefilter('always')\n{USE}"
+    found = {**os.environ, "FFX_CACHE_DIR": str(file / "below"), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    outcome = subprocess.run([sys.executable, "-c", code], env=found, capture_output=True, text=True)
+    assert outcome.stdout.strip() == "42 0"
+    assert "set FFX_CACHE_DIR to a folder that is yours" in outcome.stderr
+
+
+def compile_one(barrier, value):
+    from some_kernels import twice
+
+    barrier.wait()
+    twice(value)
+
+
+def test_processes_that_start_at_once_do_not_mix_up_their_copies(folder, monkeypatch):
+    """Each compiles another form of one function; afterwards each form is found, and is the right one."""
+    monkeypatch.setenv("FFX_CACHE_DIR", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    monkeypatch.syspath_prepend(str(folder.parent))
+    values = [21, 21.0, 21j, True]
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(len(values))
+    processes = [context.Process(target=compile_one, args=(barrier, value)) for value in values]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * len(values)
+    code = (
+        f"from some_kernels import twice; print([twice(value) for value in {values}], "
+        "sum(twice.stats.cache_hits.values()))"
+    )
+    assert run(code, folder) == "[42, 42.0, 42j, 2] 4"
+
+
+def test_another_source_has_another_folder(monkeypatch, tmp_path):
+    shutil.copytree(ROOT / "ffx", tmp_path / "ffx", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from ffx.kernels.compiling import cache_folder; print(cache_folder())"
+    before = run(code, tmp_path / "cache", PYTHONPATH=str(tmp_path))
+    with open(tmp_path / "ffx" / "kernels" / "taps.py", "a") as file:
+        file.write("# a change in a file that others inline\n")
+    assert run(code, tmp_path / "cache", PYTHONPATH=str(tmp_path)) != before
+
+
+def test_what_nobody_has_used_for_a_month_is_removed(tmp_path):
+    old, recent, kept = (tmp_path / f"kernels-{name}" for name in ("old", "recent", "kept"))
+    for path in (old, recent, kept):
+        path.mkdir()
+        (path / "lock").touch()
+    for path in (old, kept):
+        os.utime(path / "lock", (0, 0))
+    compiling._remove_old(tmp_path, kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels-kept", "kernels-recent"]
+
+
+def test_a_full_disk_is_no_reason_to_stop(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compiling.caching.IndexDataCacheFile, "save", full)
+
+    @compiling.compiled
+    def thrice(value):
+        return 3 * value
+
+    with pytest.warns(FfxWarning, match="could not keep a compiled kernel"):
+        assert thrice(14) == 42
