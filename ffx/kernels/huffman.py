@@ -1,4 +1,4 @@
-"""Huffman decoding of MCUs: whole ones skipped, with nothing kept but the DC predictors, or their blocks decoded.
+"""Huffman decoding of MCUs: skipped, with nothing kept but the DC predictors, or decoded into coefficients.
 
 The bits to come wait in the highest places of a 64-bit word that is refilled without a branch: after a
 refill at least 56 are there, enough for two symbols of the tables' fast ways. A block's loop has a single
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .compiling import compiled
 from .compiling import compiled
 from .entropy import load_bits, shift_right
 from .huffman_tables import (
@@ -32,8 +33,10 @@ __all__ = [
     "BLOCKS",
     "BLOCKS_AN_MCU",
     "BLOCK_BYTES",
+    "COEFFICIENTS",
     "COMPONENT",
     "DC_TABLE",
+    "LAST",
     "LIMIT",
     "NATURAL",
     "NATURAL_BYTES",
@@ -41,7 +44,7 @@ __all__ = [
     "SLACK_BYTES",
     "begin_scan",
     "bits_consumed_to",
-    "decode_block",
+    "decode_mcu",
     "natural_order",
     "skip_mcus",
 ]
@@ -51,10 +54,11 @@ _BITS, _HAVE, _PLACE = 0, 1, 2  # the next bits, how many are there, where the f
 LIMIT = 3  # address behind the data; up to `SLACK_BYTES` more may be read
 _PREDICTORS = 4  # of each component
 BLOCKS_AN_MCU = 7
-NATURAL = 8  # address of what `natural_order` made
+COEFFICIENTS = 8  # address of int16[6 * 64 and one]: an MCU's, in natural order
+NATURAL = 9  # address of what `natural_order` made
 # Of each block of an MCU, from this word on:
-BLOCKS = 9
-COMPONENT, DC_TABLE, AC_TABLE = 0, 1, 2
+BLOCKS = 10
+COMPONENT, DC_TABLE, AC_TABLE, LAST = 0, 1, 2, 3  # the last: highest place in the zigzag order that may not be 0
 BLOCK_BYTES = 32
 SCAN_WORDS = BLOCKS + 4 * 6
 
@@ -205,6 +209,7 @@ def skip_mcus(scan, count):
     return True
 
 
+<<<<<<< HEAD
 @compiled
 def decode_block(scan, block, coefficients):
     """Decode a block of the next MCU.
@@ -217,34 +222,33 @@ def decode_block(scan, block, coefficients):
     Returns:
         The highest place in the zigzag order that may not be 0; -1 as `skip_mcus`.
     """
+=======
+@compiled
+def decode_mcu(scan):
+    """Decode one MCU into the coefficients, which must be zero before; False as for `skip_mcus`."""
+>>>>>>> decoder
     bits, have, place = load_i64(scan + 8 * _BITS), load_i64(scan + 8 * _HAVE), load_i64(scan + 8 * _PLACE)
-    natural = load_i64(scan + 8 * NATURAL)
-    words = scan + 8 * BLOCKS + BLOCK_BYTES * block
-    predictor = scan + 8 * _PREDICTORS + 8 * load_i64(words + 8 * COMPONENT)
-    table = load_i64(words + 8 * AC_TABLE)
-    bits |= shift_right(load_bits(place), have)
-    place += (63 - have) >> 3
-    have |= 56
-    entry = _dc_entry(load_i64(words + 8 * DC_TABLE), bits)
-    if entry < 0:
-        return np.int64(-1)
-    value = load_i64(predictor) + _entry_value(bits, entry)
-    store_i64(predictor, value)
-    store_i16(coefficients, value)
-    bits <<= entry & 63
-    have -= entry & 63
-    k = np.int64(0)
-    while True:
+    natural, coefficients = load_i64(scan + 8 * NATURAL), load_i64(scan + 8 * COEFFICIENTS)
+    for block in range(load_i64(scan + 8 * BLOCKS_AN_MCU)):
+        words = scan + 8 * BLOCKS + BLOCK_BYTES * block
+        predictor = scan + 8 * _PREDICTORS + 8 * load_i64(words + 8 * COMPONENT)
+        table = load_i64(words + 8 * AC_TABLE)
         bits |= shift_right(load_bits(place), have)
         place += (63 - have) >> 3
         have |= 56
-        before, had = bits, have
-        pair = _pair_at(table, bits)
-        _store_pair(coefficients, natural, k, bits, pair)
-        k += pair >> PAIR_ADVANCE_SHIFT
-        bits <<= pair & 63
-        have -= pair & 63
-        if k < 63:
+        entry = _dc_entry(load_i64(words + 8 * DC_TABLE), bits)
+        if entry < 0:
+            return False
+        value = load_i64(predictor) + _entry_value(bits, entry)
+        store_i64(predictor, value)
+        store_i16(coefficients, value)
+        bits <<= entry & 63
+        have -= entry & 63
+        k = np.int64(0)
+        while True:
+            bits |= shift_right(load_bits(place), have)
+            place += (63 - have) >> 3
+            have |= 56
             before, had = bits, have
             pair = _pair_at(table, bits)
             _store_pair(coefficients, natural, k, bits, pair)
@@ -252,30 +256,39 @@ def decode_block(scan, block, coefficients):
             bits <<= pair & 63
             have -= pair & 63
             if k < 63:
-                continue
-        if END <= k < END + 63:
-            k -= END
-            break
-        if k == 63:
-            break
-        # As in `skip_mcus`.
-        k -= pair >> PAIR_ADVANCE_SHIFT
-        bits, have = before, had
-        entry = long_entry(table, bits)
-        if entry < 0:
-            return np.int64(-1)
-        k += entry >> ADVANCE_SHIFT
-        store_i16(coefficients + 2 * np.int64(load_u8(natural + k)), _entry_value(bits, entry))
-        bits <<= entry & 63
-        have -= entry & 63
-        if k >= 63:
-            if k == 63:
-                break
-            if k >= END:
+                before, had = bits, have
+                pair = _pair_at(table, bits)
+                _store_pair(coefficients, natural, k, bits, pair)
+                k += pair >> PAIR_ADVANCE_SHIFT
+                bits <<= pair & 63
+                have -= pair & 63
+                if k < 63:
+                    continue
+            if END <= k < END + 63:
                 k -= END
                 break
-            return np.int64(-1)
+            if k == 63:
+                break
+            # As in `skip_mcus`.
+            k -= pair >> PAIR_ADVANCE_SHIFT
+            bits, have = before, had
+            entry = long_entry(table, bits)
+            if entry < 0:
+                return False
+            k += entry >> ADVANCE_SHIFT
+            store_i16(coefficients + 2 * np.int64(load_u8(natural + k)), _entry_value(bits, entry))
+            bits <<= entry & 63
+            have -= entry & 63
+            if k >= 63:
+                if k == 63:
+                    break
+                if k >= END:
+                    k -= END
+                    break
+                return False
+        store_i64(words + 8 * LAST, k)
+        coefficients += 128
     store_i64(scan + 8 * _BITS, bits)
     store_i64(scan + 8 * _HAVE, have)
     store_i64(scan + 8 * _PLACE, place)
-    return k if place <= load_i64(scan + 8 * LIMIT) + 8 else np.int64(-1)
+    return place <= load_i64(scan + 8 * LIMIT) + 8

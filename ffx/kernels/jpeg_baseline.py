@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .compiling import compiled
 from . import huffman
 from .compiling import compiled
 from .entropy import unstuff
@@ -22,7 +23,7 @@ from .huffman import (
     SLACK_BYTES,
     begin_scan,
     bits_consumed_to,
-    decode_block,
+    decode_mcu,
     natural_order,
     skip_mcus,
 )
@@ -95,6 +96,7 @@ def _prepare_tables(area, frame):
             store_i64(words + 8 * huffman.AC_TABLE, ac_table)
             block += 1
     store_i64(scan + 8 * huffman.BLOCKS_AN_MCU, block)
+    store_i64(scan + 8 * huffman.COEFFICIENTS, area + _COEFFICIENTS)
     store_i64(scan + 8 * huffman.NATURAL, natural)
     return True
 
@@ -166,6 +168,7 @@ def _plane_row(plane, stride, rows, row):
     return plane + (row & (rows - 1)) * stride
 
 
+<<<<<<< HEAD
 @njit(inline="always")
 def _transform(target, stride, coefficients, quantisers, last):
     if last == 0:
@@ -175,6 +178,9 @@ def _transform(target, stride, coefficients, quantisers, last):
 
 
 @compiled
+=======
+@compiled
+>>>>>>> decoder
 def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     """Decode `count` MCUs of a row from column `first` into the planes; False for damage."""
     scan = area + _SCAN
@@ -186,23 +192,16 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     luma_stride = horizontal * stride
     luma = planes + (mcu_row & 1) * 8 * vertical * luma_stride
     chroma = planes + 16 * vertical * luma_stride + (mcu_row & 1) * 8 * stride
-    # A block is transformed while the next one's codes are read: those wait for each other, a transform for nothing,
-    # and by then its coefficients have reached the cache.
-    target = step = coefficients = quantisers = np.int64(0)
-    last = np.int64(-1)
     for column in range(count):
         if column == 0 or progress[_MCU] == (progress[_SEGMENT] + 1) * progress[_INTERVAL]:
             if not _move_to(area, mcu_row * mcus_a_row + first + column):
                 return False
+        if not decode_mcu(scan):
+            return False
         progress[_MCU] += 1
         for block in range(blocks):
-            # Where an MCU is one block, two places take turns.
-            place = area + _COEFFICIENTS + 128 * (2 * (column & 1) if blocks == 1 else block)
-            following = decode_block(scan, block, place)
-            _transform(target, step, coefficients, quantisers, last)
-            if following < 0:
-                return False
-            last, coefficients = following, place
+            words = scan + 8 * huffman.BLOCKS + huffman.BLOCK_BYTES * block
+            coefficients = area + _COEFFICIENTS + 128 * block
             if block < lumas:
                 down, right = block // horizontal, block % horizontal
                 step = luma_stride
@@ -212,7 +211,10 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
                 step = stride
                 target = chroma + (block - lumas) * 16 * stride + 8 * column
                 quantisers = area + _QUANTISERS + 128 * (1 + block - lumas)
-    _transform(target, step, coefficients, quantisers, last)
+            if load_i64(words + 8 * huffman.LAST) == 0:
+                fill_block(target, step, np.int64(load_u16(coefficients)), np.int64(load_u16(quantisers)))
+            else:
+                inverse_dct(target, step, coefficients, quantisers)
     return True
 
 
