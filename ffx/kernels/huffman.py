@@ -11,7 +11,6 @@ import numpy as np
 from numba import njit
 
 from .compiling import compiled
-from .compiling import compiled
 from .entropy import load_bits, shift_right
 from .huffman_tables import (
     ADVANCE_SHIFT,
@@ -209,24 +208,9 @@ def skip_mcus(scan, count):
     return True
 
 
-<<<<<<< HEAD
-@compiled
-def decode_block(scan, block, coefficients):
-    """Decode a block of the next MCU.
-
-    Args:
-        scan: address of the scan's words.
-        block: which of the MCU's.
-        coefficients: address of int16[64], in natural order, zero before; one more behind them is written to.
-
-    Returns:
-        The highest place in the zigzag order that may not be 0; -1 as `skip_mcus`.
-    """
-=======
 @compiled
 def decode_mcu(scan):
     """Decode one MCU into the coefficients, which must be zero before; False as for `skip_mcus`."""
->>>>>>> decoder
     bits, have, place = load_i64(scan + 8 * _BITS), load_i64(scan + 8 * _HAVE), load_i64(scan + 8 * _PLACE)
     natural, coefficients = load_i64(scan + 8 * NATURAL), load_i64(scan + 8 * COEFFICIENTS)
     for block in range(load_i64(scan + 8 * BLOCKS_AN_MCU)):

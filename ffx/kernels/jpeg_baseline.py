@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .compiling import compiled
 from . import huffman
 from .compiling import compiled
 from .entropy import unstuff
@@ -168,19 +167,7 @@ def _plane_row(plane, stride, rows, row):
     return plane + (row & (rows - 1)) * stride
 
 
-<<<<<<< HEAD
-@njit(inline="always")
-def _transform(target, stride, coefficients, quantisers, last):
-    if last == 0:
-        fill_block(target, stride, np.int64(load_u16(coefficients)), np.int64(load_u16(quantisers)))
-    elif last > 0:
-        inverse_dct(target, stride, coefficients, quantisers)
-
-
 @compiled
-=======
-@compiled
->>>>>>> decoder
 def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
     """Decode `count` MCUs of a row from column `first` into the planes; False for damage."""
     scan = area + _SCAN
