@@ -259,7 +259,15 @@ def _pixels(vectors: Vectors, red, green, blue):
     ]
 
 
-_THREE_OF_FOUR = [4 * pixel + colour for pixel in range(GROUP) for colour in range(3)]
+_THREE_OF_FOUR = [*(4 * pixel + colour for pixel in range(GROUP) for colour in range(3)), 15, 15, 15, 15]
+
+
+def _store_twelve(vectors: Vectors, sixteen, address):
+    """The first twelve bytes. (Left to itself, LLVM takes `insertq` for it, which costs more than all the rest.)"""
+    builder = vectors.builder
+    for kind, place in ((i64, 0), (i32, 2)):
+        parts = builder.bitcast(sixteen, ir.VectorType(kind, 128 // kind.width))
+        vectors.store(builder.extract_element(parts, ir.Constant(i32, place)), vectors.at(address, 4 * place))
 
 
 def _make_group(luma_taps: int, chroma_taps: int, spills: bool):
@@ -281,7 +289,6 @@ def _make_group(luma_taps: int, chroma_taps: int, spills: bool):
             else:
                 record = builder.add(records, builder.mul(record_bytes, ir.Constant(i64, lane)))
             columns.append(_pixels(vectors, *_to_rgb(vectors, *_column_sums(vectors, record, luma, chroma, taps))))
-        order = [*_THREE_OF_FOUR, 15, 15, 15, 15] if spills else _THREE_OF_FOUR
         for part in range(2):
             lines = [column[part] for column in columns]
             for _ in range(2):
@@ -295,7 +302,11 @@ def _make_group(luma_taps: int, chroma_taps: int, spills: bool):
                 for lane in range(2):
                     row = ir.Constant(i64, 8 * lane + 4 * part + index)
                     place = builder.add(target, builder.mul(target_stride, row))
-                    vectors.store(vectors.pick(samples, None, [16 * lane + byte for byte in order]), place)
+                    pixels = vectors.pick(samples, None, [16 * lane + byte for byte in _THREE_OF_FOUR])
+                    if spills:
+                        vectors.store(pixels, place)
+                    else:
+                        _store_twelve(vectors, pixels, place)
 
     return vector_kernel(body, 7)
 
