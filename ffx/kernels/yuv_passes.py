@@ -105,19 +105,37 @@ def _sum_row(target, source, stride, samples, first_block, stop_block, weights, 
     """Blocks of 32 sums of one target row; the last block of a row is moved back to its end."""
     start += count >> 1  # what cutting off loses in the mean
     last = samples - NARROWEST
-    for block in range(first_block, stop_block):
-        place = source + min(NARROWEST * block, last)
-        if count == 3:
-            _sum_3((target, place, stride, weights, weight_bytes, count, start))
-        elif count == 2:
+    block = first_block
+    if count == 2:
+        while block < stop_block:
+            place = source + min(NARROWEST * block, last)
             _sum_2((target, place, stride, weights, weight_bytes, count, start))
-        elif count == 1:
+            target += ROW_BLOCK_BYTES
+            block += 1
+    elif count == 3:
+        while block < stop_block:
+            place = source + min(NARROWEST * block, last)
+            _sum_3((target, place, stride, weights, weight_bytes, count, start))
+            target += ROW_BLOCK_BYTES
+            block += 1
+    elif count == 1:
+        while block < stop_block:
+            place = source + min(NARROWEST * block, last)
             _sum_1((target, place, stride, weights, weight_bytes, count, start))
-        elif count == 4:
+            target += ROW_BLOCK_BYTES
+            block += 1
+    elif count == 4:
+        while block < stop_block:
+            place = source + min(NARROWEST * block, last)
             _sum_4((target, place, stride, weights, weight_bytes, count, start))
-        else:
+            target += ROW_BLOCK_BYTES
+            block += 1
+    else:
+        while block < stop_block:
+            place = source + min(NARROWEST * block, last)
             _sum_any((target, place, stride, weights, weight_bytes, count, start))
-        target += ROW_BLOCK_BYTES
+            target += ROW_BLOCK_BYTES
+            block += 1
 
 
 def _turn_columns():
