@@ -199,7 +199,8 @@ def _make_blocks(parts, row_axis, chroma_row_axis, records, luma_taps, chroma_ta
         chroma_asked = max(chroma_asked, np.int64(chroma_firsts[min(row + ROWS, height - 1)]))
         begin, chroma_begin = asked, chroma_asked
         place = target + 3 * width * row
-        step = 4
+        # In halves: more calls would cost more than they hide.
+        step = (groups + 1) // 2
         for group in range(0, groups, step):
             stop_group = min(group + step, groups)
             asked = _prefetch_rows(luma, asked, begin + (stop - begin) * stop_group // groups)
