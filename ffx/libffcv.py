@@ -1,8 +1,9 @@
 """FFCV's native helpers, for fields and transforms that call them from their own kernels.
 
-Names, argument order and results are FFCV's (all but `resize_crop_yuv420`, which FFCV lacks). Each is a compiled dispatcher that runs without the GIL, so
-it works in plain Python, in a user's `njit` code and through `Compiler.compile`. They check what they are
-given: where FFCV would write past the end of an array, these raise `ValueError`.
+Names, argument order and results are FFCV's, all but those of `resize_crop_yuv420`, which FFCV lacks. Each is
+a compiled dispatcher that runs without the GIL, so it works in plain Python, in a user's `njit` code and through
+`Compiler.compile`. They check what they are given: where FFCV would write past the end of an array, these raise
+`ValueError`.
 """
 
 from __future__ import annotations

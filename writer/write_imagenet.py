@@ -87,7 +87,9 @@ def declare_options() -> Config:
             And(WholeNumber(), InRange(0, 1)),
             "1: keep a JPEG that needs no resizing as it is (usual for write_mode jpg), 0: encode it anew",
         ),
-        raw_format=Param(OneOf(["rgb", "yuv420"]), "how images that are not JPEG are stored; FFCV knows rgb only", "rgb"),
+        raw_format=Param(
+            OneOf(["rgb", "yuv420"]), "how pixels that are not JPEG are stored; FFCV reads rgb only", "rgb"
+        ),
         smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
     )
     return config

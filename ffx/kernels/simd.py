@@ -180,9 +180,8 @@ class Vectors:
         lane = 128 // left.type.element.width
         half = lane // 2
         starts = [start + half * upper for start in range(0, count, lane)]
-        return self.pick(
-            left, right, [place + other for start in starts for place in range(start, start + half) for other in (0, count)]
-        )
+        places = [place for start in starts for place in range(start, start + half)]
+        return self.pick(left, right, [place + other for place in places for other in (0, count)])
 
     def multiply_high(self, left: ir.Value, right: ir.Value) -> ir.Value:
         """`left * right >> 16` of uint16 elements."""

@@ -194,7 +194,8 @@ def _make_blocks(parts, row_axis, chroma_row_axis, records, luma_taps, chroma_ta
             )  # fmt: skip
         # What the next block reads is asked for while this one is computed.
         later = min(row + 2 * ROWS, height) - 1
-        stop, chroma_stop = np.int64(firsts[later] + counts[later]), np.int64(chroma_firsts[later] + chroma_counts[later])
+        stop = np.int64(firsts[later] + counts[later])
+        chroma_stop = np.int64(chroma_firsts[later] + chroma_counts[later])
         asked = max(asked, np.int64(firsts[min(row + ROWS, height - 1)]))
         chroma_asked = max(chroma_asked, np.int64(chroma_firsts[min(row + ROWS, height - 1)]))
         begin, chroma_begin = asked, chroma_asked
@@ -306,6 +307,10 @@ def resize_crop_yuv420(
     Returns:
         A status of `ffx.kernels.step`: `OK`, `NO_MEMORY`, or `OUT_OF_FILE` for a crop outside the image.
     """
+    # Metadata have unsigned sides: with an int64, numba would make a float64 of them.
+    source_height, source_width = np.int64(source_height), np.int64(source_width)
+    height, width = np.int64(height), np.int64(width)
+    target_height, target_width = np.int64(target_height), np.int64(target_width)
     if top < 0 or left < 0 or height < 1 or width < 1:
         return OUT_OF_FILE
     if top + height > source_height or left + width > source_width:

@@ -269,12 +269,8 @@ def _pixels(vectors: Vectors, red, green, blue):
     """Pixels of four bytes, the fourth anything: int32[8] of rows 0-3 and 8-11, and of rows 4-7 and 12-15."""
     words, builder = ir.VectorType(i16, 16), vectors.builder
     red_blue, greens = vectors.pack_lanes(red, blue), vectors.pack_lanes(green, green)
-    lower, upper = (
-        builder.bitcast(vectors.interleave(red_blue, greens, upper), words) for upper in (False, True)
-    )
-    return [
-        builder.bitcast(vectors.interleave(lower, upper, later), ir.VectorType(i32, 8)) for later in (False, True)
-    ]
+    lower, upper = (builder.bitcast(vectors.interleave(red_blue, greens, upper), words) for upper in (False, True))
+    return [builder.bitcast(vectors.interleave(lower, upper, later), ir.VectorType(i32, 8)) for later in (False, True)]
 
 
 _THREE_OF_FOUR = [*(4 * pixel + colour for pixel in range(GROUP) for colour in range(3)), 15, 15, 15, 15]
