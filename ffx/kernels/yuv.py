@@ -27,14 +27,13 @@ from .yuv_passes import (
     LUMA_START,
     NARROWEST,
     OFFSETS,
-    ROW_BLOCK_BYTES,
     ROWS,
-    STRIP_BLOCKS,
+    SUMS_BYTES,
     make_block,
     prefetch,
     sum_rows,
 )
-from .yuv_taps import axis_bytes, column_records, double_weights, read_axis
+from .yuv_taps import axis_bytes, column_records, prepare_rows, read_axis
 
 __all__ = ["MOST_TAPS", "resize_crop_yuv420", "yuv420_bytes"]
 
@@ -42,8 +41,6 @@ _ALIGNMENT = 64  # of what vector steps read and write: a cache line
 
 # Above this many taps on an axis the 16-bit weights' errors could add up to a grey level.
 MOST_TAPS = 32
-
-_SUMS_BYTES = ROWS * STRIP_BLOCKS * ROW_BLOCK_BYTES
 
 
 @njit(inline="always")
@@ -185,13 +182,13 @@ def _make_blocks(parts, row_axis, chroma_row_axis, records, luma_taps, chroma_ta
     for block in range((height + ROWS - 1) // ROWS):
         row = max(min(ROWS * block, height - ROWS), 0)
         sum_rows(
-            luma[0], luma[1], luma[3], row, firsts, counts, weights, LUMA_START, sums, luma_columns, LUMA_BYTES
+            luma[0], luma[0], luma[1], luma[3], row, firsts, counts, weights, LUMA_START,
+            sums, luma_columns, luma_columns, LUMA_BYTES,
         )  # fmt: skip
-        for index, plane in enumerate((blue, red)):
-            sum_rows(
-                plane[0], plane[1], plane[3], row, chroma_firsts, chroma_counts, chroma_weights, CHROMA_START,
-                sums, chroma_columns + LUMA_BYTES * index, CHROMA_BYTES,
-            )  # fmt: skip
+        sum_rows(
+            blue[0], red[0], blue[1], blue[3], row, chroma_firsts, chroma_counts, chroma_weights, CHROMA_START,
+            sums, chroma_columns, chroma_columns + LUMA_BYTES, CHROMA_BYTES,
+        )  # fmt: skip
         # What the next block reads is asked for while this one is computed.
         later = min(row + 2 * ROWS, height) - 1
         stop = np.int64(firsts[later] + counts[later])
@@ -232,13 +229,13 @@ def _resize_fixed(parts, first, target, target_height, target_width, rules, flip
     spare_luma, spare_chroma = _spare_bytes(parts[0]), _spare_bytes(parts[1])
     block = scratch(
         thread, 0,
-        _ALIGNMENT + _SUMS_BYTES + luma_bytes + chroma_bytes + row_bytes + column_bytes + record_bytes
+        _ALIGNMENT + SUMS_BYTES + luma_bytes + chroma_bytes + row_bytes + column_bytes + record_bytes
         + apart_bytes + spare_luma + 2 * spare_chroma,
     )  # fmt: skip
     if block == 0:
         return NO_MEMORY
     sums = _aligned(block)
-    luma_columns = sums + _SUMS_BYTES
+    luma_columns = sums + SUMS_BYTES
     chroma_columns = luma_columns + luma_bytes
     row_place = chroma_columns + chroma_bytes
     column_place = row_place + row_bytes
@@ -255,8 +252,8 @@ def _resize_fixed(parts, first, target, target_height, target_width, rules, flip
     _prefetch_rows(wide[1], np.int64(0), begin_rows // 2 + 1)
     _prefetch_rows(wide[2], np.int64(0), begin_rows // 2 + 1)
     row_axis, chroma_row_axis = read_axis(rules[0], first[0], height, target_height, row_place)
-    double_weights(row_axis[3], row_axis[2])
-    double_weights(chroma_row_axis[3], chroma_row_axis[2])
+    prepare_rows(height, row_axis)
+    prepare_rows(parts[1][2], chroma_row_axis)
     column_axis, chroma_column_axis = read_axis(rules[1], first[1], width, target_width, column_place)
     luma_taps, chroma_taps = _vector_taps(column_axis[3], chroma_column_axis[3])
     records = array_at(record_place, (room_width, OFFSETS + luma_taps + chroma_taps), np.int32)

@@ -27,8 +27,7 @@ __all__ = [
     "NARROWEST",
     "OFFSETS",
     "ROWS",
-    "ROW_BLOCK_BYTES",
-    "STRIP_BLOCKS",
+    "SUMS_BYTES",
     "make_block",
     "prefetch",
     "sum_rows",
@@ -39,8 +38,9 @@ GROUP = 4  # target columns that one vector step makes
 NARROWEST = 32  # samples of a source row that one vector step takes, so it has at least as many
 LUMA_BYTES = 2 * ROWS  # of a turned column
 CHROMA_BYTES = 4 * ROWS  # U, and V behind it
-ROW_BLOCK_BYTES = 2 * NARROWEST  # of a row's sums of one vector step
-STRIP_BLOCKS = 4  # vector steps of a row whose sums lie in the cache until they are turned
+STEP_BYTES = 4 * NARROWEST  # sums of one vector step, which takes twice as many samples
+STRIP_STEPS = 4  # vector steps of a row whose sums lie in the cache until they are turned
+SUMS_BYTES = ROWS * STRIP_STEPS * STEP_BYTES
 OFFSETS = 2  # int32 words of a target column's record before its weights
 
 _FRACTION = 7
@@ -72,70 +72,75 @@ def _weighed_rows(vectors: Vectors, source, weight):
 
 
 def _sum_samples(taps: int):
-    """Words: (target int16[32], source, stride, weights, weight_bytes, taps, start).
+    """Words: (target int16[64], source, other source, stride, weights, weight_bytes, taps, start).
 
-    `taps` 0 takes their number from the words; `weight_bytes` lead from one weight to the next.
+    Sums 32 samples of each source. `taps` 0 takes their number from the words; `weight_bytes` lead from one
+    weight to the next.
     """
 
-    def body(vectors: Vectors, target, source, stride, weights, weight_bytes, count, start):
+    def body(vectors: Vectors, target, source, other, stride, weights, weight_bytes, count, start):
         builder = vectors.builder
 
         def add_tap(tap, totals):
             weight = _doubled_weight(vectors, builder.add(weights, builder.mul(tap, weight_bytes)))
-            parts = _weighed_rows(vectors, builder.add(source, builder.mul(tap, stride)), weight)
+            step = builder.mul(tap, stride)
+            parts = [
+                part for place in (source, other) for part in _weighed_rows(vectors, builder.add(place, step), weight)
+            ]
             return [builder.add(total, part) for total, part in zip(totals, parts, strict=True)]
 
-        totals = [vectors.spread(builder.trunc(start, i16), 16)] * 2
+        totals = [vectors.spread(builder.trunc(start, i16), 16)] * 4
         if taps:
             for tap in range(taps):
                 totals = add_tap(ir.Constant(i64, tap), totals)
         else:
             totals = vectors.repeat(count, totals, add_tap)
-        vectors.store(totals[0], target)
-        vectors.store(totals[1], vectors.at(target, ROW_BLOCK_BYTES // 2))
+        for index, total in enumerate(totals):
+            vectors.store(total, vectors.at(target, 32 * index))
 
-    return vector_kernel(body, 7)
+    return vector_kernel(body, 8)
 
 
 _sum_1, _sum_2, _sum_3, _sum_4, _sum_any = (_sum_samples(taps) for taps in (1, 2, 3, 4, 0))
 
 
 @njit(**KERNEL_OPTIONS)
-def _sum_row(target, source, stride, samples, first_block, stop_block, weights, weight_bytes, count, start):
-    """Blocks of 32 sums of one target row; the last block of a row is moved back to its end."""
+def _sum_row(target, source, other, stride, last, step, first, stop, weights, weight_bytes, count, start):
+    """Steps `first` to `stop` of one target row."""
     start += count >> 1  # what cutting off loses in the mean
-    last = samples - NARROWEST
-    block = first_block
+    other += step - NARROWEST
+    behind = last - (step - NARROWEST)
+    index = first
     if count == 2:
-        while block < stop_block:
-            place = source + min(NARROWEST * block, last)
-            _sum_2((target, place, stride, weights, weight_bytes, count, start))
-            target += ROW_BLOCK_BYTES
-            block += 1
+        while index < stop:
+            place, place_2 = source + min(step * index, last), other + min(step * index, behind)
+            _sum_2((target, place, place_2, stride, weights, weight_bytes, count, start))
+            target += STEP_BYTES
+            index += 1
     elif count == 3:
-        while block < stop_block:
-            place = source + min(NARROWEST * block, last)
-            _sum_3((target, place, stride, weights, weight_bytes, count, start))
-            target += ROW_BLOCK_BYTES
-            block += 1
-    elif count == 1:
-        while block < stop_block:
-            place = source + min(NARROWEST * block, last)
-            _sum_1((target, place, stride, weights, weight_bytes, count, start))
-            target += ROW_BLOCK_BYTES
-            block += 1
+        while index < stop:
+            place, place_2 = source + min(step * index, last), other + min(step * index, behind)
+            _sum_3((target, place, place_2, stride, weights, weight_bytes, count, start))
+            target += STEP_BYTES
+            index += 1
     elif count == 4:
-        while block < stop_block:
-            place = source + min(NARROWEST * block, last)
-            _sum_4((target, place, stride, weights, weight_bytes, count, start))
-            target += ROW_BLOCK_BYTES
-            block += 1
+        while index < stop:
+            place, place_2 = source + min(step * index, last), other + min(step * index, behind)
+            _sum_4((target, place, place_2, stride, weights, weight_bytes, count, start))
+            target += STEP_BYTES
+            index += 1
+    elif count == 1:
+        while index < stop:
+            place, place_2 = source + min(step * index, last), other + min(step * index, behind)
+            _sum_1((target, place, place_2, stride, weights, weight_bytes, count, start))
+            target += STEP_BYTES
+            index += 1
     else:
-        while block < stop_block:
-            place = source + min(NARROWEST * block, last)
-            _sum_any((target, place, stride, weights, weight_bytes, count, start))
-            target += ROW_BLOCK_BYTES
-            block += 1
+        while index < stop:
+            place, place_2 = source + min(step * index, last), other + min(step * index, behind)
+            _sum_any((target, place, place_2, stride, weights, weight_bytes, count, start))
+            target += STEP_BYTES
+            index += 1
 
 
 def _turn_columns():
@@ -165,48 +170,66 @@ _turn = _turn_columns()
 
 
 @njit(**KERNEL_OPTIONS)
-def sum_rows(source, stride, samples, first_row, firsts, counts, weights, start, sums, columns, column_bytes):
-    """Sum the source rows of `ROWS` target rows, and turn them on their side.
+def _turn_block(place, column, column_bytes):
+    """The sums of 32 samples of 16 rows."""
+    row_bytes = STRIP_STEPS * STEP_BYTES
+    _turn((place, row_bytes, column, column_bytes))
+    _turn((place + 32, row_bytes, column + 8 * column_bytes, column_bytes))
+    _turn((place + 16, row_bytes, column + 16 * column_bytes, column_bytes))
+    _turn((place + 48, row_bytes, column + 24 * column_bytes, column_bytes))
+
+
+@njit(**KERNEL_OPTIONS)
+def sum_rows(
+    source,
+    other,
+    stride,
+    samples,
+    first_row,
+    firsts,
+    counts,
+    weights,
+    start,
+    sums,
+    columns,
+    other_columns,
+    column_bytes,
+):
+    """Sum the source rows of `ROWS` target rows, and turn them on their side, of two planes or of one.
 
     Args:
-        source, stride: address of the plane's part, and bytes from one row to the next.
+        source, other: addresses of the planes' parts; equal for one plane.
+        stride: bytes from one row to the next.
         samples: bytes of a row, at least `NARROWEST`.
         first_row: the first target row.
         firsts, counts: int32[target rows], the source rows of each.
         weights: int32[taps, target rows], doubled, of 15 fractional bits.
         start: `LUMA_START` or `CHROMA_START`.
-        sums: address of `ROWS * STRIP_BLOCKS * ROW_BLOCK_BYTES` bytes of working memory.
-        columns: address of the first turned column; set.
+        sums: address of `SUMS_BYTES` bytes of working memory.
+        columns, other_columns: addresses of the first turned column of each; set.
         column_bytes: from one turned column to the next.
 
     Rows after the last are made like the last.
     """
-    blocks = (samples + NARROWEST - 1) // NARROWEST
-    row_bytes = STRIP_BLOCKS * ROW_BLOCK_BYTES
+    # A vector step takes 32 samples of each of two planes, or 64 of one; the last ones are moved back to the row's end.
+    step = np.int64(NARROWEST if source != other else 2 * NARROWEST)
+    last = samples - NARROWEST
+    steps = (samples + step - 1) // step
     weight_bytes = 4 * weights.shape[1]
-    for first_block in range(0, blocks, STRIP_BLOCKS):
-        stop_block = min(first_block + STRIP_BLOCKS, blocks)
+    for first in range(0, steps, STRIP_STEPS):
+        stop = min(first + STRIP_STEPS, steps)
         for row in range(ROWS):
             place = min(first_row + row, firsts.size - 1)
+            begin = stride * np.int64(firsts[place])
             _sum_row(
-                sums + row_bytes * row,
-                source + stride * np.int64(firsts[place]),
-                stride,
-                samples,
-                first_block,
-                stop_block,
-                weights.ctypes.data + 4 * place,
-                weight_bytes,
-                np.int64(counts[place]),
-                start,
-            )
-        for block in range(first_block, stop_block):
-            place = sums + ROW_BLOCK_BYTES * (block - first_block)
-            column = columns + column_bytes * min(NARROWEST * block, samples - NARROWEST)
-            _turn((place, row_bytes, column, column_bytes))
-            _turn((place + 32, row_bytes, column + 8 * column_bytes, column_bytes))
-            _turn((place + 16, row_bytes, column + 16 * column_bytes, column_bytes))
-            _turn((place + 48, row_bytes, column + 24 * column_bytes, column_bytes))
+                sums + STRIP_STEPS * STEP_BYTES * row, source + begin, other + begin, stride, last, step, first, stop,
+                weights.ctypes.data + 4 * place, weight_bytes, np.int64(counts[place]), start,
+            )  # fmt: skip
+        for index in range(first, stop):
+            place = sums + STEP_BYTES * (index - first)
+            _turn_block(place, columns + column_bytes * min(step * index, last), column_bytes)
+            behind = min(step * index + step - NARROWEST, last)
+            _turn_block(place + STEP_BYTES // 2, other_columns + column_bytes * behind, column_bytes)
 
 
 # Columns

@@ -12,7 +12,7 @@ from numba import njit
 from .memory import KERNEL_OPTIONS, array_at
 from .taps import axis_table, most_taps
 
-__all__ = ["ONE", "axis_bytes", "column_records", "double_weights", "read_axis"]
+__all__ = ["ONE", "axis_bytes", "column_records", "prepare_rows", "read_axis"]
 
 ONE = 1 << 15
 
@@ -82,12 +82,22 @@ def read_axis(rule, first, length, target_length, place):
 
 
 @njit(**KERNEL_OPTIONS)
-def double_weights(most, weights):
-    """Put each of the first `most` rows' weights into both halves of its int32."""
+def prepare_rows(length, axis):
+    """Make an axis's taps fit for `ffx.kernels.yuv_passes.sum_rows`.
+
+    Weights are put into both halves of their int32. A few taps become as many for all rows, the further ones with
+    no weight: their number would be different from row to row in no order that a processor could foresee. Rows at
+    the end, where there is no further source row, keep theirs.
+    """
+    firsts, counts, weights, most = axis
     for tap in range(most):
         row = weights[tap]
         for target in range(row.size):
             row[target] |= row[target] << 16
+    if most <= 4:
+        for target in range(firsts.size):
+            if firsts[target] + most <= length:
+                counts[target] = most
 
 
 @njit(**KERNEL_OPTIONS)
