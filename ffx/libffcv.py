@@ -1,8 +1,9 @@
 """FFCV's native helpers, for fields and transforms that call them from their own kernels.
 
-Names, argument order and results are FFCV's. Each is a compiled dispatcher that runs without the GIL, so
-it works in plain Python, in a user's `njit` code and through `Compiler.compile`. They check what they are
-given: where FFCV would write past the end of an array, these raise `ValueError`.
+Names, argument order and results are FFCV's, all but those of `resize_crop_yuv420`, which FFCV lacks. Each is
+a compiled dispatcher that runs without the GIL, so it works in plain Python, in a user's `njit` code and through
+`Compiler.compile`. They check what they are given: where FFCV would write past the end of an array, these raise
+`ValueError`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .kernels import resize
+from .kernels import resize, yuv
 from .kernels.compiling import compiled
 from .kernels.jpeg import close_decoder, decode_region, decode_scaled, decode_whole
 from .kernels.memory import THREAD_WORDS, copy_bytes, free_scratch
 from .kernels.step import BAD_JPEG, OK
 from .kernels.taps import AREA
 
-__all__ = ["ctypes_resize", "imdecode", "memcpy", "read", "resize_crop"]
+__all__ = ["ctypes_resize", "imdecode", "memcpy", "read", "resize_crop", "resize_crop_yuv420"]
 
 _pread = types.ExternalFunction("pread", types.int64(types.int32, types.int64, types.int64, types.int64))
 
@@ -237,6 +238,57 @@ def resize_crop(
     )
     if status != OK:
         raise ValueError("resize_crop: the rows and columns must lie within the source and not be empty")
+
+
+@compiled
+def _resize_yuv420_alone(source, height, width, crop, target, target_height, target_width, interpolation):
+    """`kernels.yuv.resize_crop_yuv420` with scratch memory of its own; a status."""
+    top, left, crop_height, crop_width = crop
+    words = np.zeros(THREAD_WORDS, np.int64)
+    thread = words.ctypes.data
+    status = yuv.resize_crop_yuv420(
+        source, height, width, top, left, crop_height, crop_width,
+        target, target_height, target_width, np.int64(0), np.int64(interpolation), thread,
+    )  # fmt: skip
+    free_scratch(thread)
+    return status if words[0] == 0 else BAD_JPEG
+
+
+@compiled
+def resize_crop_yuv420(
+    source: np.ndarray,
+    height: int,
+    width: int,
+    start_row: int,
+    end_row: int,
+    start_col: int,
+    end_col: int,
+    destination: np.ndarray,
+    interpolation: int,
+) -> None:
+    """`resize_crop` of an image that is stored as planar YUV 4:2:0 (`docs/format.md`), to RGB.
+
+    Args:
+        source: uint8, contiguous: the planes, one behind the other.
+        height, width: of the image, in pixels.
+        interpolation: `AREA`, `ANTIALIAS` or `BILINEAR` of `ffx.kernels.taps`.
+
+    Raises:
+        ValueError: the planes have another size, the part reaches over the image's edge or is empty, or the
+            destination is no RGB image.
+    """
+    whole = (np.int64(height), np.int64(width))
+    if source.size * source.itemsize != yuv.yuv420_bytes(whole[0], whole[1]):
+        raise ValueError("a stored image's size differs from its metadata")
+    rows, columns = np.int64(destination.shape[0]), np.int64(destination.shape[1])
+    if destination.size * destination.itemsize != 3 * rows * columns:
+        raise ValueError("resize_crop_yuv420: the destination must be uint8 (height, width, 3)")
+    crop = (np.int64(start_row), np.int64(start_col), np.int64(end_row - start_row), np.int64(end_col - start_col))
+    status = _resize_yuv420_alone(
+        source.ctypes.data, whole[0], whole[1], crop, destination.ctypes.data, rows, columns, interpolation
+    )
+    if status != OK:
+        raise ValueError("resize_crop_yuv420: the rows and columns must lie within the source and not be empty")
 
 
 @compiled

@@ -14,6 +14,7 @@ from .fields.base import Field
 from .format import (
     BYTES_METADATA,
     IMAGE_METADATA,
+    IMAGE_MODES,
     POINTER_METADATA,
     FieldLayout,
     TypeId,
@@ -39,7 +40,7 @@ def _layout_of_field(handler: Field) -> FieldLayout:
     """How a custom field's records lie; those of a subclass of one of ours are checked like ours."""
     dtype = np.dtype(handler.metadata_type)
     if isinstance(handler, RGBImageField) and dtype == IMAGE_METADATA:
-        return FieldLayout("image", dtype)
+        return FieldLayout("image", dtype, most_mode=IMAGE_MODES[handler.raw_mode])
     if isinstance(handler, BytesField) and dtype == BYTES_METADATA:
         return FieldLayout("bytes", dtype)
     if isinstance(handler, NDArrayField) and dtype == POINTER_METADATA:
@@ -125,7 +126,8 @@ class Reader:
             message = f"{self._fname}: {where} is a custom field: name its class, {example}"
             raise FormatError(message, self._fname, where, "its class in custom_fields", "none")
         try:
-            self.handlers[name] = FIELD_TYPES[type_id].from_binary(arguments)
+            # Of the custom numbers only ffx's own extension, an image, has a layout by itself.
+            self.handlers[name] = FIELD_TYPES.get(type_id, RGBImageField).from_binary(arguments)
         except FieldError as error:
             raise FormatError(f"{self._fname}: {where}: {error}", self._fname, where) from error
         return layout_or_none

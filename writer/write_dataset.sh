@@ -9,7 +9,8 @@ usage: IMAGENET_DIR=FOLDER WRITE_DIR=FOLDER ./write_dataset.sh MAXSIDE PROBABILI
   MAXSIDE      longest side in pixels; larger images are made smaller (400)
   PROBABILITY  share of the images that are stored as JPEG, from 0 to 1; the others are raw pixels (0.10)
   QUALITY      quality of these JPEGs, from 1 to 100 (90)
-  OPTION...    further options for write_imagenet.py, for instance --cfg.subset=1000
+  OPTION...    further options for write_imagenet.py, for instance --cfg.subset=1000, or
+               --cfg.raw_format=yuv420: raw pixels take half the memory, and FFCV cannot read the file
 
   IMAGENET_DIR folder with the folders train and val, each with one folder of images for each class
   WRITE_DIR    folder for the result, made if it is not there

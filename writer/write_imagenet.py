@@ -63,6 +63,7 @@ class Options:
     subset: int
     compress_probability: float | None = None
     smart_threshold: int | None = None
+    raw_format: str = "rgb"
     pass_through: int | None = None
     tiled: int = 1
 
@@ -76,7 +77,7 @@ def declare_options() -> Config:
         split=Param(OneOf(["train", "val"]), "which part of the data set this is", required=True),
         data_dir=Param(str, "folder of the class folders (cifar: torchvision's root)", required=True),
         write_path=Param(str, "the file to write", required=True),
-        write_mode=Param(OneOf(["raw", "jpg", "smart", "proportion"]), "how pixels are stored", "smart"),
+        write_mode=Param(OneOf(["raw", "jpg", "smart", "proportion", "yuv420"]), "how pixels are stored", "smart"),
         max_resolution=Param(count, "longest side in pixels; larger images are made smaller", required=True),
         num_workers=Param(count, "processes", 16),
         chunk_size=Param(count, "images that a process takes at a time", 100),
@@ -91,6 +92,9 @@ def declare_options() -> Config:
             And(WholeNumber(), InRange(0, 1)),
             "1: JPEGs in tiles, of which a crop decodes only those under it; 0: the bytes that FFCV would store",
             1,
+        ),
+        raw_format=Param(
+            OneOf(["rgb", "yuv420"]), "how pixels that are not JPEG are stored; FFCV reads rgb only", "rgb"
         ),
         smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
     )
@@ -181,6 +185,7 @@ def write_file(options: Options, dataset: Any) -> int:
         "max_resolution": options.max_resolution,
         "jpeg_quality": options.jpeg_quality,
         "smart_threshold": options.smart_threshold,
+        "raw_format": options.raw_format,
         # The other modes promise a quality, and so a size: pictures as they come take about twice that of quality 90.
         "pass_through": options.write_mode == "jpg" if options.pass_through is None else bool(options.pass_through),
         "tiled": bool(options.tiled),

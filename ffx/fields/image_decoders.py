@@ -15,10 +15,10 @@ from ..errors import PipelineError
 from ..format import IMAGE_METADATA
 from ..kernels import image as kernel
 from ..kernels.crop import center_crop, random_crop
-from ..kernels.image import JPEG_MODE
+from ..kernels.image import JPEG_MODE, YUV420_MODE
 from ..kernels.memory import float_bits
-from ..kernels.taps import INTERPOLATIONS
-from ..libffcv import imdecode, memcpy, resize_crop
+from ..kernels.taps import AREA, INTERPOLATIONS
+from ..libffcv import imdecode, memcpy, resize_crop, resize_crop_yuv420
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.compiler import Compiler
 from ..pipeline.operation import NativeStep, Operation, one_of
@@ -81,6 +81,7 @@ class SimpleRGBImageDecoder(Operation):
         mem_read = self.memory_read
         decode_image = Compiler.compile(imdecode)
         copy = Compiler.compile(memcpy)
+        convert = Compiler.compile(resize_crop_yuv420)
 
         def decode(batch_indices, destination, metadata, storage_state):
             for position in range(len(batch_indices)):
@@ -93,6 +94,8 @@ class SimpleRGBImageDecoder(Operation):
                     )
                     if failed != 0:
                         raise ValueError("damaged JPEG data")
+                elif record["mode"] == YUV420_MODE:
+                    convert(data, height, width, 0, height, 0, width, destination[position], AREA)
                 else:
                     if data.size != destination[position].size:
                         raise ValueError("a stored image's size differs from its metadata")
@@ -202,6 +205,7 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
         resize = Compiler.compile(resize_crop)
         interpolation = INTERPOLATIONS[self.interpolation]
         fast = self.upsampling == "fast"
+        convert = Compiler.compile(resize_crop_yuv420)
 
         def crop_image(record, storage_state, top, left, crop_height, crop_width, target):
             data = mem_read(record["data_ptr"], storage_state)
@@ -211,6 +215,9 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
                 if decode_image(data, pixels, height, width, height, width, 0, 0, 1, 1, False, False, fast) != 0:
                     raise ValueError("damaged JPEG data")
                 resize(pixels, top, top + crop_height, left, left + crop_width, target, interpolation)
+            elif record["mode"] == YUV420_MODE:
+                bottom, right = top + crop_height, left + crop_width
+                convert(data, height, width, top, bottom, left, right, target, interpolation)
             else:
                 if data.size != 3 * height * width:
                     raise ValueError("a stored image's size differs from its metadata")

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from ..errors import FieldError
-from ..format import IMAGE_METADATA, IMAGE_MODES
+from ..format import IMAGE_METADATA, IMAGE_MODES, is_image_extension, pack_image_extension
 from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
+from ..kernels.yuv import yuv420_bytes
+from ..kernels.yuv_encode import rgb_to_yuv420
 from ..pipeline.operation import Operation
-from .base import Field, Malloc, no_arguments
+from .base import ARG_TYPE, Field, Malloc, no_arguments
 from .image_decoders import (
     CenterCropRGBImageDecoder,
     RandomResizedCropRGBImageDecoder,
@@ -42,7 +44,8 @@ __all__ = [
     "resizer",
 ]
 
-WRITE_MODES = ("raw", "jpg", "smart", "proportion")
+WRITE_MODES = ("raw", "jpg", "smart", "proportion", "yuv420")
+RAW_FORMATS = ("rgb", "yuv420")
 _MOST_PIXELS_A_SIDE = 65535
 
 
@@ -126,6 +129,14 @@ def as_pixels(value: Any, *, for_a_moment: bool = False) -> np.ndarray:
     )
 
 
+def _to_yuv420(pixels: np.ndarray) -> np.ndarray:
+    """`uint8[n]`: the planes of an image, one behind the other."""
+    height, width = pixels.shape[:2]
+    planes = np.empty(yuv420_bytes(height, width), np.uint8)
+    rgb_to_yuv420(pixels, planes)
+    return planes
+
+
 class RGBImageField(Field):
     """RGB images of any size.
 
@@ -136,8 +147,9 @@ class RGBImageField(Field):
     Args:
         write_mode: `"raw"` (pixels), `"jpg"`, `"smart"` (JPEG where the pixels take more than
             `smart_threshold` bytes) or `"proportion"` (JPEG with probability `compress_probability`).
+            `"yuv420"` stands for `"raw"` with `raw_format="yuv420"`.
         max_resolution: longest side in pixels; larger images are shrunk.
-        smart_threshold: in bytes of the raw image; `None`, as in FFCV, stores every image raw.
+        smart_threshold: in bytes of the image's pixels, 3 each; `None`, as in FFCV, stores every image raw.
         jpeg_quality: 1 to 100.
         compress_probability: which samples are JPEG depends only on the writer's seed, the field's
             name and the sample's index in the file.
@@ -147,10 +159,16 @@ class RGBImageField(Field):
             them; without it the bytes are those that FFCV stores.
         retile: the same for JPEGs that are stored as they are, without loss; what cannot be changed safely
             is kept byte for byte, as everything is without it.
+        raw_format: how images that are not JPEG are stored: `"rgb"`, or `"yuv420"`, planar YUV with chroma of half
+            the resolution, which takes half the bytes and which FFCV cannot read (it refuses the file).
 
     Raises:
         FieldError: an argument is out of its range.
     """
+
+    # A subclass may never call `__init__`.
+    raw_format: str = "rgb"
+    write_mode: str = "raw"
 
     def __init__(
         self,
@@ -163,6 +181,7 @@ class RGBImageField(Field):
         pass_through: bool = True,
         tiled: bool = True,
         retile: bool = True,
+        raw_format: str = "rgb",
     ) -> None:
         if write_mode not in WRITE_MODES:
             raise FieldError(f"write_mode: expected one of {', '.join(WRITE_MODES)}, found {write_mode!r}")
@@ -172,7 +191,10 @@ class RGBImageField(Field):
             raise FieldError(f"jpeg_quality: expected 1 to 100, found {jpeg_quality!r}")
         if not 0 <= compress_probability <= 1:
             raise FieldError(f"compress_probability: expected 0 to 1, found {compress_probability!r}")
-        self.write_mode = write_mode
+        if raw_format not in RAW_FORMATS:
+            raise FieldError(f"raw_format: expected one of {', '.join(RAW_FORMATS)}, found {raw_format!r}")
+        self.write_mode = "raw" if write_mode == "yuv420" else write_mode
+        self.raw_format = "yuv420" if write_mode == "yuv420" else raw_format
         self.max_resolution = None if max_resolution is None else int(max_resolution)
         self.smart_threshold = smart_threshold
         self.jpeg_quality = int(jpeg_quality)
@@ -185,12 +207,22 @@ class RGBImageField(Field):
     def metadata_type(self) -> np.dtype:
         return IMAGE_METADATA
 
+    @property
+    def raw_mode(self) -> str:
+        """The mode (`IMAGE_MODES`) of samples that are not JPEG; `"raw"` where all are."""
+        return "yuv420" if self.raw_format == "yuv420" and self.write_mode != "jpg" else "raw"
+
     @classmethod
     def from_binary(cls, binary: np.ndarray) -> RGBImageField:
-        return cls()
+        field = cls()
+        if is_image_extension(binary):
+            field.raw_format = "yuv420"
+        return field
 
     def to_binary(self) -> np.void:
-        return no_arguments()
+        if self.raw_mode == "raw":
+            return no_arguments()
+        return pack_image_extension().view(ARG_TYPE)[0]
 
     def get_decoder_class(self) -> type[Operation]:
         return SimpleRGBImageDecoder
@@ -205,6 +237,7 @@ class RGBImageField(Field):
             "pass_through": self.pass_through,
             "tiled": self.tiled,
             "retile": self.retile,
+            "raw_format": self.raw_format,
         }
 
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
@@ -226,9 +259,11 @@ class RGBImageField(Field):
                 pixels = as_pixels(value) if pixels is None else pixels
                 data = encode_jpeg(pixels, self.jpeg_quality, self.tiled)
         else:
-            data = (as_pixels(value) if pixels is None else pixels).reshape(-1)
-            if data.size != 3 * height * width:
+            pixels = as_pixels(value) if pixels is None else pixels
+            if pixels.shape != (height, width, 3):
                 raise FieldError("a JPEG's header and its pixels differ in size")
+            mode = self.raw_mode
+            data = pixels.reshape(-1) if mode == "raw" else _to_yuv420(pixels)
         destination["mode"] = IMAGE_MODES[mode]
         destination["width"], destination["height"] = width, height
         destination["data_ptr"], buffer = malloc(data.size)

@@ -26,9 +26,11 @@ from .layout import (
     check_array_type,
     check_field_names,
     check_page_size,
+    is_image_extension,
     metadata_type,
     pack_array_arguments,
     pack_head,
+    pack_image_extension,
     parse_array_arguments,
 )
 from .opening import FileIndex, read_index
@@ -55,9 +57,11 @@ __all__ = [
     "check_array_type",
     "check_field_names",
     "check_page_size",
+    "is_image_extension",
     "metadata_type",
     "pack_array_arguments",
     "pack_head",
+    "pack_image_extension",
     "pack_tail",
     "parse_array_arguments",
     "read_index",

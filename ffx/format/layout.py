@@ -32,9 +32,11 @@ __all__ = [
     "check_field_names",
     "check_name",
     "check_page_size",
+    "is_image_extension",
     "metadata_type",
     "pack_array_arguments",
     "pack_head",
+    "pack_image_extension",
     "parse_array_arguments",
     "stored_name",
 ]
@@ -64,7 +66,13 @@ ALLOC_TABLE_TYPE = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8
 IMAGE_METADATA = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 BYTES_METADATA = np.dtype([("ptr", "<u8"), ("size", "<u8")])
 POINTER_METADATA = np.dtype("<u8")
-IMAGE_MODES = {"jpg": 0, "raw": 1}
+IMAGE_MODES = {"jpg": 0, "raw": 1, "yuv420": 2}
+
+# What an image field's arguments hold where FFCV must not take it for one of its own: such a field has the type
+# number of custom ones.
+_EXTENSION = np.dtype([("magic", "<u1", (8,)), ("version", "<u4"), ("type_id", "<u4")])
+_EXTENSION_MAGIC = np.frombuffer(b"\x89ffx\r\n+\n", dtype=np.uint8)
+_EXTENSION_VERSION = 1
 
 _ARRAY_ARGUMENTS = np.dtype([("shape", "<u8", (MAX_DIMENSIONS,)), ("type_length", "<u8")])
 # One plain element of a size that its name says: no objects, no fields, no sub-arrays.
@@ -95,11 +103,13 @@ class FieldLayout:
             (pointer, size), `"array"` (pointer to `blob_bytes` bytes) or `"opaque"` (not checked).
         dtype: the type of one sample's record.
         blob_bytes: for arrays: what each sample stores.
+        most_mode: for images: the largest of `IMAGE_MODES` that it may have.
     """
 
     kind: str
     dtype: np.dtype
     blob_bytes: int = 0
+    most_mode: int = IMAGE_MODES["raw"]
 
 
 def metadata_type(record_types: Sequence[np.dtype]) -> np.dtype:
@@ -180,8 +190,33 @@ def parse_array_arguments(arguments: np.ndarray) -> tuple[np.dtype, tuple[int, .
     return dtype, tuple(shape)
 
 
+def pack_image_extension() -> np.ndarray:
+    """Arguments of an image field whose samples may have modes that FFCV does not know: uint8[1024]."""
+    head = np.zeros(1, dtype=_EXTENSION)
+    head["magic"], head["version"], head["type_id"] = _EXTENSION_MAGIC, _EXTENSION_VERSION, TypeId.IMAGE
+    return np.frombuffer(head.tobytes().ljust(ARGUMENT_BYTES, b"\0"), dtype=np.uint8)
+
+
+def is_image_extension(arguments: np.ndarray) -> bool:
+    """Whether a custom field's arguments are those of `pack_image_extension`.
+
+    Raises:
+        FormatError: they are ffx's, but of a later version, or of an unknown field, or something follows.
+    """
+    packed = np.asarray(arguments, dtype=np.uint8).tobytes()
+    head = np.frombuffer(packed, dtype=_EXTENSION, count=1)[0]
+    if not np.array_equal(head["magic"], _EXTENSION_MAGIC):
+        return False
+    version, type_id = int(head["version"]), int(head["type_id"])
+    require(version == _EXTENSION_VERSION, "version of the field", f"{_EXTENSION_VERSION}", f"{version}; update ffx")
+    require(type_id == TypeId.IMAGE, "field type", f"{TypeId.IMAGE} for an image", type_id)
+    rest = packed[_EXTENSION.itemsize :]
+    require(not rest.strip(b"\0"), "arguments of the field", "zeros after the field type", rest[:80])
+    return True
+
+
 def builtin_layout(type_id: int, arguments: np.ndarray) -> FieldLayout | None:
-    """The layout of one of FFCV's own fields; `None` for a custom one."""
+    """The layout of one of FFCV's own fields or of ffx's extension of one; `None` for a custom field."""
     if type_id == TypeId.FLOAT:
         return FieldLayout("scalar", np.dtype("<f8"))
     if type_id == TypeId.INT:
@@ -193,6 +228,8 @@ def builtin_layout(type_id: int, arguments: np.ndarray) -> FieldLayout | None:
     if type_id in (TypeId.ARRAY, TypeId.TENSOR):
         return FieldLayout("array", POINTER_METADATA, check_array_type(*parse_array_arguments(arguments)))
     require(type_id == TypeId.CUSTOM, "field type", "0 to 6, or 255 for a custom field", type_id)
+    if is_image_extension(arguments):
+        return FieldLayout("image", IMAGE_METADATA, most_mode=IMAGE_MODES["yuv420"])
     return None
 
 

@@ -150,17 +150,22 @@ def _find_rows(index: FileIndex, wanted: np.ndarray, where: str) -> np.ndarray |
     return found
 
 
-def _check_images(index: FileIndex, records: np.ndarray, name: str) -> None:
+def _check_images(index: FileIndex, records: np.ndarray, name: str, most_mode: int) -> None:
     where = f"field {name!r}, sample"
     mode = np.ascontiguousarray(records["mode"])
     width = records["width"].astype(np.uint64)
     height = records["height"].astype(np.uint64)
-    require_all(mode <= 1, where, "image mode 0 (JPEG) or 1 (raw)", lambda i: int(mode[i]))
+    known = ["0 (JPEG)", "1 (raw)", "2 (YUV 4:2:0)"][: most_mode + 1]
+    require_all(mode <= most_mode, where, f"image mode {' or '.join(known)}", lambda i: int(mode[i]))
     require_all((width > 0) & (height > 0), where, "a width and a height", lambda i: f"{width[i]} x {height[i]}")
     sizes = index.sizes[_find_rows(index, np.ascontiguousarray(records["data_ptr"]), where)]
     raw = mode == IMAGE_MODES["raw"]
     fits = np.where(raw, sizes == width * height * np.uint64(3), sizes > 0)
-    expected = "3 bytes a pixel, or a JPEG"
+    planar = mode == IMAGE_MODES["yuv420"]
+    if planar.any():
+        one, two = np.uint64(1), np.uint64(2)
+        fits = np.where(planar, sizes == width * height + two * ((height + one) // two) * ((width + one) // two), fits)
+    expected = "the bytes that a raw image's mode and size give, or a JPEG"
     require_all(fits, where, expected, lambda i: f"{sizes[i]} bytes for {width[i]} x {height[i]} in mode {mode[i]}")
 
 
@@ -194,7 +199,7 @@ def _check_metadata(index: FileIndex, layouts: Sequence[FieldLayout]) -> None:
     for position, (name, layout) in enumerate(zip(index.field_names, layouts, strict=True)):
         records = index.metadata[f"f{position}"]
         if layout.kind == "image":
-            _check_images(index, records, name)
+            _check_images(index, records, name, layout.most_mode)
         elif layout.kind == "bytes":
             _check_bytes(index, records, name)
         elif layout.kind == "array":

@@ -30,6 +30,8 @@ from .step import (
     native_kernel,
     word,
 )
+from .taps import AREA
+from .yuv import resize_crop_yuv420, yuv420_bytes
 
 __all__ = [
     "CENTER_CROP",
@@ -41,6 +43,7 @@ __all__ = [
     "OWN_WORDS",
     "RANDOM_CROP",
     "RAW_MODE",
+    "YUV420_MODE",
     "decode_cropped_images",
     "decode_whole_images",
     "private_copy",
@@ -48,6 +51,7 @@ __all__ = [
 
 JPEG_MODE = 0
 RAW_MODE = 1
+YUV420_MODE = 2
 
 # Scratch area of a thread: 0 is the resize's, 1 the decoded picture's.
 COPY_AREA = 2
@@ -90,6 +94,14 @@ def _record(step, sample):
     return mode, width, height, load_u64(record + 5)
 
 
+@njit(inline="always")
+def _stored_bytes(mode, height, width):
+    """What an image takes in the file, or -1 where only the allocation table says so."""
+    if mode == RAW_MODE:
+        return 3 * width * height
+    return yuv420_bytes(height, width) if mode == YUV420_MODE else -1
+
+
 @compiled
 def _crop_for(step, height, width, sample, occurrence):
     if _own(step, CROP) == CENTER_CROP:
@@ -125,9 +137,9 @@ def _decode_cropped(step, position, thread):
     sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
     occurrence = int(load_u32(word(step, OCCURRENCES) + 4 * position))
     mode, width, height, pointer = _record(step, sample)
-    if mode != JPEG_MODE and mode != RAW_MODE:
+    if mode > YUV420_MODE:
         return UNKNOWN_MODE
-    data, size = locate(word(step, STORAGE), pointer, 3 * width * height if mode == RAW_MODE else -1)
+    data, size = locate(word(step, STORAGE), pointer, _stored_bytes(mode, height, width))
     if data == 0 or width == 0 or height == 0:
         return OUT_OF_FILE
     top, left, crop_height, crop_width = _crop_for(step, height, width, sample, occurrence)
@@ -135,6 +147,12 @@ def _decode_cropped(step, position, thread):
     probability = _own_float(step, FLIP_PROBABILITY)
     if probability > 0.0 and uniform(_own(step, FLIP_KEY), sample, occurrence, 0) < probability:
         flip = 1
+    target = word(step, TARGET) + position * word(step, TARGET_BYTES)
+    if mode == YUV420_MODE:
+        return resize_crop_yuv420(
+            data, height, width, top, left, crop_height, crop_width,
+            target, _own(step, HEIGHT), _own(step, WIDTH), flip, _own(step, INTERPOLATION), thread,
+        )  # fmt: skip
     stride = 3 * width
     if mode == JPEG_MODE:
         data = private_copy(thread, data, size)
@@ -147,7 +165,6 @@ def _decode_cropped(step, position, thread):
             return status
         top -= region_top
         left -= region_left
-    target = word(step, TARGET) + position * word(step, TARGET_BYTES)
     return resize_crop(
         data,
         stride,
@@ -180,11 +197,11 @@ def decode_cropped_images(step, first, stop, thread):
 def _decode_whole(step, position, thread):
     sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
     mode, width, height, pointer = _record(step, sample)
-    if mode != JPEG_MODE and mode != RAW_MODE:
+    if mode > YUV420_MODE:
         return UNKNOWN_MODE
     if height != _own(step, HEIGHT) or width != _own(step, WIDTH):
         return SIZE_MISMATCH
-    data, size = locate(word(step, STORAGE), pointer, 3 * width * height if mode == RAW_MODE else -1)
+    data, size = locate(word(step, STORAGE), pointer, _stored_bytes(mode, height, width))
     if data == 0:
         return OUT_OF_FILE
     target = word(step, TARGET) + position * word(step, TARGET_BYTES)
@@ -193,6 +210,8 @@ def _decode_whole(step, position, thread):
         if data == 0:
             return NO_MEMORY
         return decode_whole(thread, data, size, height, width, target, 3 * width)
+    if mode == YUV420_MODE:
+        return resize_crop_yuv420(data, height, width, 0, 0, height, width, target, height, width, 0, AREA, thread)
     copy_bytes(target, data, size)
     return OK
 

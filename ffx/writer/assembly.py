@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import FieldError, SampleError, WriterError
 from ..fields.base import Field
-from ..format import FieldDescType, HeaderType, Trailer, pack_head, pack_tail
+from ..format import FieldDescType, HeaderType, Trailer, is_image_extension, pack_head, pack_tail
 from ..page_allocator import Move, PageAllocator
 from ..reader import FIELD_TYPES
 from .encoder import Encoder, Part, table_rows
@@ -108,8 +108,12 @@ class Assembly:
 
     def _head(self, table_start: int) -> bytes:
         fields = self.fields.values()
-        type_ids = [_TYPE_IDS.get(type(field), _CUSTOM) for field in fields]
         arguments = [np.frombuffer(field.to_binary().tobytes(), dtype=np.uint8) for field in fields]
+        # What FFCV cannot read must not have one of its numbers.
+        type_ids = [
+            _CUSTOM if is_image_extension(argument) else _TYPE_IDS.get(type(field), _CUSTOM)
+            for field, argument in zip(fields, arguments, strict=True)
+        ]
         return pack_head(list(self.fields), type_ids, arguments, self.allocator.page_size, self.samples, table_start)
 
     def _linked_metadata(self, offsets: np.ndarray) -> np.ndarray:

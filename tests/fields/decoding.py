@@ -45,7 +45,7 @@ class Stored:
         state = (self.data, self.reader.index.pointers, self.reader.index.sizes)
         return function(ids, buffer, self.metadata, state)
 
-    def native(self, decoder, sample_ids, mapped_bytes=None):
+    def native(self, decoder, sample_ids, mapped_bytes=None, thread=0):
         """By the native step: `(what it returned, the batch)`."""
         state, query = self.prepare(decoder)
         step = decoder.native_step(state)
@@ -60,10 +60,12 @@ class Stored:
         storage[native.ROWS] = len(index.pointers)
         words = np.zeros(native.OWN + len(step.words), dtype=np.int64)
         words[native.SAMPLE_IDS] = ids.ctypes.data
+        occurrences = np.zeros(len(ids), dtype=np.uint32)
+        words[native.OCCURRENCES] = occurrences.ctypes.data
         words[native.TARGET] = target.ctypes.data
         words[native.TARGET_BYTES] = target.nbytes // max(1, len(ids))
         words[native.METADATA], words[native.METADATA_BYTES] = self.metadata.ctypes.data, self.metadata.strides[0]
         words[native.STORAGE] = storage.ctypes.data
         words[native.OWN :] = step.words
         kernel = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(step.kernel.address)
-        return kernel(words.ctypes.data, 0, len(ids), 0), target
+        return kernel(words.ctypes.data, 0, len(ids), thread), target
