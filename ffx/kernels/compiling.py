@@ -38,6 +38,11 @@ __all__ = ["cache_folder", "compiled", "compiled_callback"]
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DAYS_KEPT = 30
 _LOCK = "lock"
+# What reading damaged files raises.
+_DAMAGE = (
+    EOFError, ValueError, TypeError, LookupError, AttributeError, ImportError, MemoryError,
+    caching.pickle.UnpicklingError,
+)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1)
@@ -60,11 +65,18 @@ def _candidates() -> Iterator[Path]:
         yield Path(tempfile.gettempdir()) / f"ffx-{getpass.getuser()}"
 
 
+def _owned_by_others(folder: Path) -> bool:
+    """Whether somebody else could put files there, or lead a link there elsewhere."""
+    if not hasattr(os, "getuid"):
+        return False
+    return not {folder.stat().st_uid, folder.lstat().st_uid} <= {os.getuid(), 0}
+
+
 def _usable(folder: Path) -> bool:
     """Whether the folder can be made and written to, and nobody else owns it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if hasattr(os, "getuid") and folder.stat().st_uid not in (os.getuid(), 0):
+        if _owned_by_others(folder):
             return False
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -91,6 +103,8 @@ def cache_folder() -> Path | None:
             with contextlib.suppress(OSError):
                 is_new = not chosen.exists()
                 chosen.mkdir(exist_ok=True, mode=0o700)
+                if _owned_by_others(chosen):
+                    continue
                 (chosen / _LOCK).touch()
                 if is_new:
                     _remove_old(folder, chosen)
@@ -115,7 +129,12 @@ def _locked(path: Path) -> Iterator[None]:
     with open(path, "ab") as handle:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            # Closing would not do: a process forked meanwhile has the file open, too, and would keep the lock.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 class _Locator(caching._CacheLocator):
@@ -159,15 +178,23 @@ class _KernelCache(caching.Cache):
         folder = cache_folder()
         try:
             with _locked(folder / _LOCK):
+                self._drop_damaged_index()
                 super()._save_overload(signature, data)
         except OSError as error:
             # A full disk, a folder that has gone: what was compiled works all the same.
             warnings.warn(f"ffx could not keep a compiled kernel in {folder}: {error}", FfxWarning, stacklevel=2)
 
+    def _drop_damaged_index(self) -> None:
+        """A damaged list of copies could not be added to, either: begin a new one."""
+        try:
+            self._cache_file._load_index()
+        except _DAMAGE:
+            self._cache_file.flush()
+
     def _load_overload(self, signature: Any, target_context: Any) -> Any:
         try:
             return super()._load_overload(signature, target_context)
-        except (OSError, EOFError, ValueError, KeyError, AttributeError, ImportError, caching.pickle.UnpicklingError):
+        except (OSError, *_DAMAGE):
             # A damaged copy is compiled again and replaced.
             return None
 

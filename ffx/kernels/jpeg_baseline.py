@@ -68,6 +68,7 @@ _SEGMENT = 1  # restarts before it
 _INTERVAL = 2  # MCUs from one restart to the next
 _SEGMENTS = 3  # how many were found
 _STARTS = 4  # address of int64[segments + 1]: where each begins, and where the last ends
+_MCUS = 5  # of the picture
 
 
 @compiled
@@ -120,6 +121,7 @@ def _prepare_data(thread, area, frame, end, last_mcu, mcus):
     progress[_MCU] = progress[_SEGMENT] = 0
     progress[_INTERVAL] = interval if interval > 0 else mcus
     progress[_SEGMENTS] = count + 1
+    progress[_MCUS] = mcus
     progress[_STARTS] = starts
     store_i64(area + _SCAN + 8 * huffman.LIMIT, data_end)
     begin_scan(area + _SCAN, target)
@@ -132,7 +134,8 @@ def _leave_segment(area):
     progress = array_at(area + _PROGRESS, (8,), np.int64)
     segment = progress[_SEGMENT]
     left = bits_consumed_to(area + _SCAN, load_i64(progress[_STARTS] + 8 * (segment + 1)))
-    return left >= 0 and (left < 8 or progress[_MCU] < (segment + 1) * progress[_INTERVAL])
+    # The last segment may have fewer MCUs than the others.
+    return left >= 0 and (left < 8 or progress[_MCU] < min((segment + 1) * progress[_INTERVAL], progress[_MCUS]))
 
 
 @compiled

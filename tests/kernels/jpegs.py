@@ -1,9 +1,23 @@
-"""JPEGs of every kind for the kernels' tests, by OpenCV."""
+"""JPEGs of every kind for the kernels' tests, by OpenCV; what libturbojpeg itself makes of one."""
+
+import ctypes
 
 import cv2
 import numpy as np
 
-__all__ = ["KINDS", "SUBSAMPLING", "UNIT_HEIGHT", "UNIT_WIDTH", "find_segment", "make_jpeg", "markers", "random_crop"]
+from ffx.kernels.turbojpeg import library
+
+__all__ = [
+    "KINDS",
+    "SUBSAMPLING",
+    "UNIT_HEIGHT",
+    "UNIT_WIDTH",
+    "decode_by_library",
+    "find_segment",
+    "make_jpeg",
+    "markers",
+    "random_crop",
+]
 
 SUBSAMPLING = {
     "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -55,3 +69,32 @@ def markers(jpeg: np.ndarray) -> list[int]:
     """Offsets of the restart markers (their FF)."""
     found = np.flatnonzero((jpeg[:-1] == 0xFF) & (jpeg[1:] >= 0xD0) & (jpeg[1:] <= 0xD7))
     return [int(place) for place in found if place > find_segment(jpeg, 0xDA)]
+
+
+# TJFLAG_FASTUPSAMPLE, TJFLAG_ACCURATEDCT, TJFLAG_STOPONWARNING and TJFLAG_LIMITSCANS of turbojpeg.h.
+_FAST_UPSAMPLING, _STRICT = 256, 4096 | 8192 | 32768
+
+
+def decode_by_library(jpeg: np.ndarray, height: int, width: int, fast: bool = False) -> np.ndarray | None:
+    """`uint8[height, width, 3]` by libturbojpeg alone, without any of ffx's code; `None` where it refuses or warns."""
+    turbojpeg = library()
+    assert turbojpeg is not None
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    turbojpeg.tjInitDecompress.restype, turbojpeg.tjInitDecompress.argtypes = pointer, []
+    turbojpeg.tjDestroy.argtypes = [pointer]
+    turbojpeg.tjDecompressHeader3.argtypes = [pointer, pointer, ctypes.c_ulong, *[pointer] * 4]
+    turbojpeg.tjDecompress2.argtypes = [pointer, pointer, ctypes.c_ulong, pointer, *[number] * 5]
+    handle = turbojpeg.tjInitDecompress()
+    assert handle
+    try:
+        found = (number * 4)()
+        words = [ctypes.addressof(found) + 4 * word for word in range(4)]
+        if turbojpeg.tjDecompressHeader3(handle, jpeg.ctypes.data, jpeg.size, *words) != 0:
+            return None
+        if (found[1], found[0]) != (height, width):
+            return None
+        pixels = np.empty((height, width, 3), np.uint8)
+        target = (pixels.ctypes.data, width, 3 * width, height, 0, _STRICT | (_FAST_UPSAMPLING if fast else 0))
+        return pixels if turbojpeg.tjDecompress2(handle, jpeg.ctypes.data, jpeg.size, *target) == 0 else None
+    finally:
+        turbojpeg.tjDestroy(handle)

@@ -56,6 +56,43 @@ def test_a_damaged_copy_is_compiled_again(folder):
     assert run(USE, folder) == "42 1"
 
 
+@pytest.mark.parametrize("left", [0, 60, 300])
+def test_a_damaged_index_is_begun_anew(left, folder):
+    run(USE, folder)
+    for path in folder.glob("ffx/kernels-*/**/*.nbi"):
+        path.write_bytes(path.read_bytes()[:left])
+    assert run(USE, folder) == "42 0"
+    assert run(USE, folder) == "42 1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that fork")
+def test_a_process_forked_under_the_lock_does_not_keep_it(folder):
+    code = (
+        "import fcntl, os, time\n"
+        "from ffx.kernels.compiling import _locked\n"
+        "read, write = os.pipe()\n"
+        "with _locked('lock'):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        os.close(write); os.read(read, 1); os._exit(0)\n"
+        "fcntl.flock(open('lock'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "os.close(write); os.waitpid(child, 0); print('free')\n"
+    )
+    assert run(code, folder) == "free"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of files")
+def test_a_link_that_somebody_else_made_is_not_followed(monkeypatch, tmp_path):
+    own, link = tmp_path / "own", tmp_path / "link"
+    own.mkdir()
+    link.symlink_to(own)
+    assert compiling._usable(own) and compiling._usable(link)
+    found = link.lstat()
+    other = os.stat_result([*found[:4], os.getuid() + 1, *found[5:10]])
+    monkeypatch.setattr(Path, "lstat", lambda path: other if path == link else found)
+    assert compiling._usable(own) and not compiling._usable(link)
+
+
 def test_native_steps_are_kept_too(folder):
     code = (
         "from ffx.kernels.scalar import copy_scalars as kernel; print(kernel.address > 0, kernel._compiled.cache_hits)"

@@ -21,6 +21,7 @@ from ffx.kernels.jpeg_baseline import DECLINED, decode_baseline_region
 from ffx.kernels.jpeg_header import FRAME_WORDS, RESTART_INTERVAL, SCAN_START, read_frame
 from ffx.kernels.memory import THREAD_WORDS, release_thread
 from ffx.kernels.step import BAD_JPEG, OK
+from tests.kernels.jpegs import decode_by_library
 from tests.pictures import make_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,13 +41,6 @@ def encode(picture, kind="4:2:0", quality=90, restarts=0, optimise=0, progressiv
     if kind == "grey":
         return cv2.imencode(".jpg", picture[..., 0], options)[1]
     return cv2.imencode(".jpg", picture[..., ::-1], [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLING[kind]])[1]
-
-
-def whole(data, height, width, thread):
-    """libjpeg's full decode; None where it refuses."""
-    pixels = np.empty((height, width, 3), np.uint8)
-    status = decode_whole(thread, data.ctypes.data, data.size, height, width, pixels.ctypes.data, 3 * width)
-    return pixels if status == OK else None
 
 
 def baseline(data, height, width, crop, thread):
@@ -81,7 +75,7 @@ def made(generator, kind, height, width):
 
 
 def assert_equals_full_decode(data, height, width, crop, thread, full=None):
-    full = whole(data, height, width, thread) if full is None else full
+    full = decode_by_library(data, height, width) if full is None else full
     found = baseline(data, height, width, crop, thread)
     assert found is not None
     top, left, rows, columns = crop
@@ -102,7 +96,7 @@ def test_crops_equal_libjpeg_s_full_decode(kind, generator, thread):
             restarts=(0, 1, 3, row, 2 * row)[number % 5],
             optimise=number % 3 % 2,
         )
-        full = whole(data, height, width, thread)
+        full = decode_by_library(data, height, width)
         for _ in range(10):
             assert_equals_full_decode(data, height, width, random_crop(generator, height, width), thread, full)
 
@@ -110,7 +104,7 @@ def test_crops_equal_libjpeg_s_full_decode(kind, generator, thread):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_offset_of_a_small_crop_equals_a_full_decode(kind, generator, thread):
     data = encode(made(generator, 1, 37, 43), kind)
-    full = whole(data, 37, 43, thread)
+    full = decode_by_library(data, 37, 43)
     for top in range(36):
         for left in range(42):
             assert_equals_full_decode(data, 37, 43, (top, left, 2, 2), thread, full)
@@ -198,25 +192,38 @@ def test_data_that_end_within_the_crop_are_declined(restarts, make_picture, thre
         assert baseline(data[:size].copy(), 64, 64, (20, 20, 44, 44), thread) is None
 
 
+@pytest.mark.parametrize("restarts", [0, 5, 16, 1000])
+def test_bytes_too_many_at_the_end_are_damage_as_for_libjpeg(restarts, make_picture, thread):
+    # 16 MCUs: the last segment is as long as the others, or shorter.
+    data = encode(make_picture(64, 64), restarts=restarts)
+    assert baseline(data, 64, 64, (0, 0, 64, 64), thread) is not None
+    surplus = np.concatenate([data[:-2], np.arange(1, 41, dtype=np.uint8), data[-2:]])
+    assert decode_by_library(surplus, 64, 64) is None
+    pixels = np.empty((64, 64, 3), np.uint8)
+    assert decode_whole(thread, surplus.ctypes.data, surplus.size, 64, 64, pixels.ctypes.data, 192) == BAD_JPEG
+    assert baseline(surplus, 64, 64, (0, 0, 64, 64), thread) is None
+    assert baseline(surplus, 64, 64, (40, 3, 24, 5), thread) is None
+
+
 def test_restarts_out_of_order_are_declined_where_they_count(make_picture, thread):
     data = encode(make_picture(96, 64), restarts=4)
-    full = whole(data, 96, 64, thread)
+    full = decode_by_library(data, 96, 64)
     wrong = with_bytes(data, b"\xff\xd2", b"\xff\xd4")
-    assert whole(wrong, 96, 64, thread) is None
+    assert decode_by_library(wrong, 96, 64) is None
     assert baseline(wrong, 96, 64, (60, 10, 10, 10), thread) is None
     np.testing.assert_array_equal(baseline(wrong, 96, 64, (0, 10, 30, 10), thread), full[:30, 10:20])
 
 
 def test_rows_before_the_crop_are_jumped_over(make_picture, thread):
     data = encode(make_picture(96, 64), restarts=4)
-    full = whole(data, 96, 64, thread)
+    full = decode_by_library(data, 96, 64)
     words = np.zeros(FRAME_WORDS, np.int64)
     assert read_frame(data.ctypes.data, data.size, 96, 64, words.ctypes.data)
     assert words[RESTART_INTERVAL] == 4
     # Nonsense in the first row of MCUs, which a crop below need not look at.
     start = int(words[SCAN_START]) - data.ctypes.data
     data[start + 8 : start + 40] = 0
-    assert whole(data, 96, 64, thread) is None
+    assert decode_by_library(data, 96, 64) is None
     np.testing.assert_array_equal(baseline(data, 96, 64, (40, 10, 50, 40), thread), full[40:90, 10:50])
     assert baseline(data, 96, 64, (10, 10, 50, 40), thread) is None
 
@@ -313,7 +320,7 @@ def fuzz(generator, thread, rounds):
         counts[found is None] += 1
         if found is None:
             continue
-        full = whole(data, height, width, thread)
+        full = decode_by_library(data, height, width)
         if full is None:
             # Only what was not looked at may be damaged.
             has_restarts = b"\xff\xdd" in data.tobytes()
@@ -366,7 +373,7 @@ def test_plain_vector_code_gives_the_same_pixels(thread):
 
 def test_a_picture_after_a_damaged_one_is_whole(make_picture, thread):
     sound = encode(make_picture(80, 90))
-    expected = whole(sound, 80, 90, thread)
+    expected = decode_by_library(sound, 80, 90)
     for place in range(700, sound.size, 97):
         damaged = sound.copy()
         damaged[place : place + 8] = 0
