@@ -142,3 +142,49 @@ def test_bytes_are_picked_within_lanes(portable, generator):
     )
     expected = [source[lane + index] if index >= 0 else 0 for lane in (0, 16) for index in indices]
     np.testing.assert_array_equal(found, expected)
+
+
+def clip16(values):
+    return np.clip(values, -32768, 32767)
+
+
+def interleaved_lanes(left, right):
+    """Lower halves of lanes of 8 elements in turns."""
+    pairs = np.stack([left.reshape(-1, 8), right.reshape(-1, 8)], axis=2)
+    return pairs[:, :4].reshape(-1)
+
+
+# For planes: what each does to int16 vectors of 16 elements, in NumPy.
+PLANE_OPERATIONS = {
+    "add_saturated": lambda left, right: clip16(left.astype(np.int64) + right),
+    "subtract_saturated": lambda left, right: clip16(left.astype(np.int64) - right),
+    "multiply_high_unsigned": lambda left, right: (
+        (left.astype(np.uint16).astype(np.int64) * right.astype(np.uint16)) >> 16
+    ).astype(np.int16),
+    "pack_lanes": lambda left, right: (
+        np.concatenate([left[:8], right[:8], left[8:], right[8:]]).clip(0, 255).astype(np.uint8).view(np.int16)
+    ),
+    "interleave_lower": interleaved_lanes,
+}
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("name", PLANE_OPERATIONS)
+def test_operations_of_planes_match_numpy(name, portable, operands):
+    def body(vectors, target, left, right):
+        kind = ir.VectorType(i16, 16)
+        given = vectors.load(left, kind), vectors.load(right, kind)
+        found = vectors.interleave(*given, False) if name == "interleave_lower" else getattr(vectors, name)(*given)
+        vectors.store(found, target)
+
+    kernel = vector_kernel(body, 3, portable)
+
+    @njit
+    def run(target, left, right):
+        kernel((target.ctypes.data, left.ctypes.data, right.ctypes.data))
+
+    for start in range(0, 224, 16):
+        left, right = (np.ascontiguousarray(operand[start : start + 16]) for operand in operands)
+        target = np.zeros(16, np.int16)
+        run(target, left, right)
+        np.testing.assert_array_equal(target, PLANE_OPERATIONS[name](left, right))

@@ -83,6 +83,16 @@ def test_raw_samples_are_byte_exact(run, picture_folder):
         assert np.array_equal(pixels, true_pixels)
 
 
+@pytest.mark.parametrize("options", [{"write_mode": "yuv420"}, {"write_mode": "raw", "raw_format": "yuv420"}])
+def test_planes_take_half_the_bytes(run, picture_folder, options):
+    path = run(split="val", data_dir=picture_folder / "val", max_resolution=100, num_workers=1, **options)
+    reader = Reader(str(path))
+    images = reader.metadata["f0"]
+    assert set(images["mode"].tolist()) == {2}
+    pixels = images["width"].astype(int) * images["height"]
+    assert 1.5 <= reader.alloc_table["size"].sum() / pixels.sum() < 1.53
+
+
 def test_jpeg_samples_are_the_pictures(run, picture_folder):
     path = run(split="val", data_dir=picture_folder / "val", max_resolution=80, write_mode="jpg", num_workers=1)
     for (mode, label, pixels), (true_label, true_pixels) in zip(
