@@ -247,15 +247,6 @@ class Vectors:
 
     # What planes need
 
-    def prefetch_line(self, address: ir.Value) -> None:
-        """Ask for the cache line at an address, which need not be readable."""
-        pointer = i8.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
-        function = self.builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
-        # To read, to be kept in all caches, data.
-        hints = [ir.Constant(i32, number) for number in (0, 3, 1)]
-        self.builder.call(function, [self.builder.inttoptr(address, pointer), *hints])
-
     def interleave(self, left: ir.Value, right: ir.Value, upper: bool) -> ir.Value:
         """Elements of two vectors in turns, lane by lane of 128 bits: of each lane the lower or the upper half."""
         count = left.type.count
@@ -279,17 +270,6 @@ class Vectors:
     def subtract_saturated(self, left: ir.Value, right: ir.Value) -> ir.Value:
         """Differences of int16 elements, held to int16."""
         return self._named(f"llvm.ssub.sat.v{left.type.count}i16", left.type, left, right)
-
-    def pack_lanes(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        """int16[16] twice, held to 0 … 255, as bytes: left 0-7, right 0-7, left 8-15, right 8-15."""
-        if self.has_avx2:
-            return self._named("llvm.x86.avx2.packuswb", ir.VectorType(i8, 32), left, right)
-        lanes = [*range(8), *range(16, 24), *range(8, 16), *range(24, 32)]
-        builder, value = self.builder, self.pick(left, right, lanes)
-        zero, most = self.fill(value.type, 0), self.fill(value.type, 255)
-        value = builder.select(builder.icmp_signed(">", value, zero), value, zero)
-        value = builder.select(builder.icmp_signed("<", value, most), value, most)
-        return builder.trunc(value, ir.VectorType(i8, 32))
 
 
 def vector_kernel(body: Callable[..., None], arity: int, portable: bool = False):

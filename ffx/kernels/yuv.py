@@ -18,6 +18,7 @@ from numba import njit
 
 from .compiling import compiled
 from .memory import array_at, copy_bytes, scratch
+from .passes import prefetch_row
 from .step import NO_MEMORY, OK, OUT_OF_FILE
 from .taps import axis_rule, float_taps, most_taps
 from .yuv_passes import (
@@ -31,7 +32,6 @@ from .yuv_passes import (
     ROWS,
     SUMS_BYTES,
     make_block,
-    prefetch,
     sum_rows,
 )
 from .yuv_taps import axis_bytes, column_records, prepare_rows, read_axis
@@ -165,7 +165,7 @@ def _prefetch_rows(part, asked, stop):
     address, stride, rows, columns = part
     stop = min(stop, rows)
     while asked < stop:
-        prefetch(address + stride * asked, columns)
+        prefetch_row(address + stride * asked, columns)
         asked += 1
     return asked
 

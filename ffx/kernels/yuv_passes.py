@@ -28,7 +28,6 @@ __all__ = [
     "ROWS",
     "SUMS_BYTES",
     "make_block",
-    "prefetch",
     "sum_rows",
 ]
 
@@ -290,7 +289,7 @@ def _to_rgb(vectors: Vectors, bright, blue, red):
 def _pixels(vectors: Vectors, red, green, blue):
     """Pixels of four bytes, the fourth anything: int32[8] of rows 0-3 and 8-11, and of rows 4-7 and 12-15."""
     words, builder = ir.VectorType(i16, 16), vectors.builder
-    red_blue, greens = vectors.pack_lanes(red, blue), vectors.pack_lanes(green, green)
+    red_blue, greens = vectors.pack_bytes_by_lane(red, blue), vectors.pack_bytes_by_lane(green, green)
     lower, upper = (builder.bitcast(vectors.interleave(red_blue, greens, upper), words) for upper in (False, True))
     return [builder.bitcast(vectors.interleave(lower, upper, later), ir.VectorType(i32, 8)) for later in (False, True)]
 
@@ -349,16 +348,6 @@ def _make_group(luma_taps: int, chroma_taps: int, spills: bool):
 
 _group_2, _group_3, _group_4 = (_make_group(*taps, True) for taps in ((2, 2), (3, 2), (4, 3)))
 _group_any = _make_group(0, 0, False)
-_prefetch_line = vector_kernel(Vectors.prefetch_line, 1)
-
-
-@compiled
-def prefetch(address, count):
-    """Ask for `count` bytes of memory."""
-    for offset in range(0, count, 64):
-        _prefetch_line((address + offset,))
-    # The last byte may lie in a line of its own.
-    _prefetch_line((address + count - 1,))
 
 
 @compiled

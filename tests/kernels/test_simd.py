@@ -161,9 +161,6 @@ PLANE_OPERATIONS = {
     "multiply_high_unsigned": lambda left, right: (
         (left.astype(np.uint16).astype(np.int64) * right.astype(np.uint16)) >> 16
     ).astype(np.int16),
-    "pack_lanes": lambda left, right: (
-        np.concatenate([left[:8], right[:8], left[8:], right[8:]]).clip(0, 255).astype(np.uint8).view(np.int16)
-    ),
     "interleave_lower": interleaved_lanes,
 }
 
