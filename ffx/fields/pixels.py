@@ -33,11 +33,27 @@ class EncodedPicture(bytes):
     """The bytes of an encoded picture that stand for its pixels: always decoded, never stored as they are."""
 
 
+class _Words:
+    """A thread's decoder and its scratch memory, given back when the thread ends.
+
+    An object in a `threading.local` is forgotten with its thread; the local itself is not.
+    """
+
+    def __init__(self) -> None:
+        self.words = np.zeros(THREAD_WORDS, np.int64)
+
+    def __del__(self) -> None:
+        # When the process ends, so does its memory.
+        if not sys.is_finalizing():
+            release_decoder(self.words)
+            release_thread(self.words)
+
+
 class _Workspace(threading.local):
     """A thread's decoder, its scratch memory, and room for pixels that are needed for a moment."""
 
     def __init__(self) -> None:
-        self.words = np.zeros(THREAD_WORDS, np.int64)
+        self.own = _Words()
         self.rooms: dict[str, np.ndarray] = {}
 
     def room(self, purpose: str, height: int, width: int) -> np.ndarray:
@@ -50,13 +66,7 @@ class _Workspace(threading.local):
 
     @property
     def address(self) -> int:
-        return self.words.ctypes.data
-
-    def __del__(self) -> None:
-        # When the process ends, so does its memory.
-        if not sys.is_finalizing():
-            release_decoder(self.words)
-            release_thread(self.words)
+        return self.own.words.ctypes.data
 
 
 _workspace = _Workspace()

@@ -142,6 +142,17 @@ def test_threads_do_not_share_memory():
     assert not wrong
 
 
+def test_a_thread_that_ends_gives_its_decoder_back(monkeypatch):
+    released = []
+    monkeypatch.setattr(pixels, "release_thread", lambda words: released.append(words[2:].any()))
+    data = encode_jpeg(make_picture(20, 30))
+    thread = threading.Thread(target=decoded_strictly, args=(data, 20, 30))
+    thread.start()
+    thread.join()
+    # It had scratch memory.
+    assert released == [True]
+
+
 def test_whether_the_loader_takes_a_jpeg():
     for name in ("4:2:0", "grey", "progressive", "restarts"):
         assert decoded_strictly(ORDINARY[name], 61, 83) is not None

@@ -11,7 +11,16 @@ from ffx.kernels.jpeg import decode_region, decode_whole
 from ffx.kernels.step import BAD_JPEG, OK, SIZE_MISMATCH
 from ffx.kernels.tiles import next_marker, splice, tile_layout
 from tests.kernels.guarded import Guarded
-from tests.kernels.jpegs import KINDS, UNIT_HEIGHT, UNIT_WIDTH, find_segment, make_jpeg, markers, random_crop
+from tests.kernels.jpegs import (
+    KINDS,
+    UNIT_HEIGHT,
+    UNIT_WIDTH,
+    decode_by_library,
+    find_segment,
+    make_jpeg,
+    markers,
+    random_crop,
+)
 
 
 def whole(data, height, width, thread, fast=0):
@@ -73,8 +82,8 @@ def test_crops_of_tiles_equal_the_same_part_of_a_full_decode(kind, fast, generat
         divisors = [count for count in range(1, across + 1) if across % count == 0]
         interval = int(generator.choice(divisors)) if number % 4 else 1
         data = make_jpeg(noise(generator, height, width), kind, interval, number % 3 == 0)
-        status, full = whole(data, height, width, thread, fast)
-        assert status == OK
+        full = decode_by_library(data, height, width, bool(fast))
+        assert full is not None
         for crop in crops_of(generator, height, width, UNIT_WIDTH[kind]):
             top, left, rows, columns = crop
             found_tiles += spliced(data, height, width, crop, thread, not fast) is not None
@@ -141,7 +150,7 @@ def test_jpegs_of_other_kinds_have_no_tiles(generator, thread):
     crop = (10, 10, 9, 9)
     for data in (make_jpeg(picture), make_jpeg(picture, interval=3), make_jpeg(picture, interval=2, progressive=True)):
         assert spliced(data, 64, 64, crop, thread) is None
-        np.testing.assert_array_equal(region(data, 64, 64, crop, thread), whole(data, 64, 64, thread)[1][10:19, 10:19])
+        np.testing.assert_array_equal(region(data, 64, 64, crop, thread), decode_by_library(data, 64, 64)[10:19, 10:19])
 
 
 def test_markers_are_found_wherever_they_lie(generator):
@@ -205,7 +214,7 @@ def test_data_that_end_before_the_crop_are_damage(tiled, thread):
 
 
 def test_intervals_that_lie_never_give_wrong_pixels(tiled, thread):
-    full = whole(tiled, 96, 128, thread)[1]
+    full = decode_by_library(tiled, 96, 128)
     place = find_segment(tiled, 0xDD)
     for value in (0, 1, 4, 8, 3, 48, 65535):
         lying = changed(tiled, (place + 4, value >> 8), (place + 5, value & 255))
