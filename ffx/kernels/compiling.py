@@ -38,6 +38,7 @@ __all__ = ["cache_folder", "compiled", "compiled_callback"]
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DAYS_KEPT = 30
 _LOCK = "lock"
+_DIGEST_BYTES = 32
 # What reading damaged files raises.
 _DAMAGE = (
     EOFError, ValueError, TypeError, LookupError, AttributeError, ImportError, MemoryError,
@@ -169,10 +170,31 @@ class _Results(caching.CompileResultCacheImpl):
     _locator_classes: ClassVar[list] = [_Locator]
 
 
+class _CheckedFiles(caching.IndexDataCacheFile):
+    """numba's files of one function, each copy behind its checksum: damaged machine code ends the process."""
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+
+    def _load_data(self, name: str) -> Any:
+        stored = Path(self._data_path(name)).read_bytes()
+        content = stored[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != stored[:_DIGEST_BYTES]:
+            raise ValueError(f"{name} is damaged")
+        return caching.pickle.loads(content)
+
+
 class _KernelCache(caching.Cache):
     """numba's cache of one function, with one process at a time writing to it."""
 
     _impl_class = _Results
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        locator = self._impl.locator
+        self._cache_file = _CheckedFiles(locator.get_cache_path(), self._impl.filename_base, locator.get_source_stamp())
 
     def _save_overload(self, signature: Any, data: Any) -> None:
         folder = cache_folder()

@@ -21,9 +21,10 @@ from ..kernels import tasks
 from ..kernels.jpeg import release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 
-__all__ = ["Engine", "Stage"]
+__all__ = ["FORKED", "Engine", "Stage"]
 
 _CLOSED = "the loader's iterator was closed while a batch was being made"
+FORKED = "this process was forked while the loader's iterator was in use: begin a new epoch here"
 
 
 class Stage:
@@ -99,6 +100,7 @@ class Engine:
         self._changed = threading.Condition()
         self._closed = False
         self.error: BaseException | None = None
+        self._process = os.getpid()
         self._threads = [
             threading.Thread(target=self._worker, name=f"ffx-worker-{number}", daemon=True)
             for number in range(num_workers)
@@ -142,7 +144,9 @@ class Engine:
             self._check()
 
     def close(self) -> None:
-        """End all threads, whatever is still to do."""
+        """End all threads, whatever is still to do. In a forked process, which has none of them, nothing."""
+        if os.getpid() != self._process:
+            return
         with self._changed:
             self._closed = True
             tasks.set_flag(self._control.ctypes.data, tasks.STOP, 1)
@@ -156,6 +160,8 @@ class Engine:
             raise LoaderError(f"a worker thread of the loader failed: {self.error!r}") from self.error
         if self._closed:
             raise LoaderError(_CLOSED)
+        if os.getpid() != self._process:
+            raise LoaderError(FORKED)
 
     def _addresses(self) -> tuple[int, int, int]:
         return self._control.ctypes.data, self._ring.ctypes.data, len(self._ring)
@@ -171,8 +177,9 @@ class Engine:
         self._changed.notify_all()
 
     def _worker(self) -> None:
-        thread = np.zeros(THREAD_WORDS, dtype=np.int64)
+        thread = None
         try:
+            thread = np.zeros(THREAD_WORDS, dtype=np.int64)
             while True:
                 outcome = tasks.work(*self._addresses(), thread.ctypes.data)
                 if outcome == tasks.STOPPED:
@@ -186,8 +193,9 @@ class Engine:
                 self.error = error
                 self._release_waiters(error)
         finally:
-            release_decoder(thread)
-            release_thread(thread)
+            if thread is not None:
+                release_decoder(thread)
+                release_thread(thread)
 
     def _answer_call(self) -> None:
         with self._changed:

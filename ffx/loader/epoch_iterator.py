@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import LoaderError
-from .engine import Engine
+from .engine import FORKED, Engine
 from .production import Batch, Production
 from .slots import Slot, SlotPool, layout_of
 from .tail import Source
@@ -39,6 +40,7 @@ class EpochIterator:
     def __init__(self, loader: Loader, order: Sequence[int] | np.ndarray) -> None:
         self.loader = loader
         self._unreleased: list[Slot] = []
+        self._process = os.getpid()
         schedule = loader.plan.schedule(loader.seed, loader.next_epoch - 1)
         self._link = loader.link(schedule.device)
         batches, occurrences = self._cut_order(order)
@@ -91,6 +93,8 @@ class EpochIterator:
         """
         if self.closed:
             raise StopIteration
+        if os.getpid() != self._process:
+            raise LoaderError(f"{self.loader.fname}: {FORKED}")
         # The consumer's loop variables still hold the last batch; the one before it is history.
         while len(self._unreleased) > 1:
             self._production.release(self._unreleased.pop(0))

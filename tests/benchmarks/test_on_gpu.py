@@ -76,7 +76,7 @@ def test_all_steps_run_once_and_are_remembered(machine):
     assert len(machine.calls()) == len(names)
     assert machine.run(LIMIT_SECONDS="100000").returncode == 0
     assert len(machine.calls()) == len(names)
-    assert {"scaling.jsonl", "feeding.jsonl", "timetable.jsonl", "loader.jsonl"} == {
+    assert {"scaling.jsonl", "feeding.jsonl", "timetable.jsonl", "device_crop.jsonl", "trace", "loader.jsonl"} == {
         path.name for path in (machine.out / "results").iterdir()
     }
     assert "this is the output of" in (machine.out / "output" / "scaling.txt").read_text()

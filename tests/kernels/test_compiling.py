@@ -93,6 +93,16 @@ def test_a_link_that_somebody_else_made_is_not_followed(monkeypatch, tmp_path):
     assert compiling._usable(own) and not compiling._usable(link)
 
 
+def test_a_copy_with_changed_bytes_is_not_run(folder):
+    run(USE, folder)
+    for path in folder.glob("ffx/kernels-*/**/*.nbc"):
+        content = bytearray(path.read_bytes())
+        content[300:420] = bytes(120)
+        path.write_bytes(content)
+    assert run(USE, folder) == "42 0"
+    assert run(USE, folder) == "42 1"
+
+
 def test_native_steps_are_kept_too(folder):
     code = (
         "from ffx.kernels.scalar import copy_scalars as kernel; print(kernel.address > 0, kernel._compiled.cache_hits)"

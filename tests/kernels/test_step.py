@@ -115,8 +115,8 @@ def test_every_status_has_a_text():
 
 def test_a_kernel_is_compiled_when_its_address_is_asked_for(monkeypatch):
     compiled = []
-    original = step.cfunc
-    monkeypatch.setattr(step, "cfunc", lambda *args, **options: compiled.append(args) or original(*args))
+    original = step.compiled_callback
+    monkeypatch.setattr(step, "compiled_callback", lambda *args, **options: compiled.append(args) or original(*args))
 
     @native_kernel
     def add_up(one, two, three, four):
@@ -126,4 +126,4 @@ def test_a_kernel_is_compiled_when_its_address_is_asked_for(monkeypatch):
     assert add_up.__doc__ == "Says what it does." and not compiled
     call = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 5)(add_up.address)
     assert call(1, 20, 300, 4000) == 4321
-    assert add_up.address and compiled == [(KERNEL_SIGNATURE,)]
+    assert add_up.address and [arguments[0] for arguments in compiled] == [KERNEL_SIGNATURE]

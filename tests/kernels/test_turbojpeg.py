@@ -43,10 +43,14 @@ memory.release_thread(words)
 
 @pytest.fixture
 def decode_elsewhere(tmp_path, make_picture):
-    """`decode_elsewhere(library)`: (words printed, pixels, error text) of a process with that FFX_TURBOJPEG."""
-    Image.fromarray(make_picture(45, 67)).save(tmp_path / "picture.jpg", quality=90)
+    """`decode_elsewhere(library)`: (words printed, pixels, error text) of a process with that FFX_TURBOJPEG.
 
-    def run(library):
+    The picture is progressive, so that ffx's own decoder leaves it to the library.
+    """
+
+    def run(library, progressive=True):
+        picture = Image.fromarray(make_picture(45, 67))
+        picture.save(tmp_path / "picture.jpg", quality=90, progressive=progressive)
         environment = {**os.environ, "FFX_TURBOJPEG": library, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", SCRIPT, str(tmp_path / "picture.jpg"), str(tmp_path / "pixels.npy")]
         outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -91,6 +95,12 @@ def test_without_a_library_kernels_say_so_and_the_error_says_how_to_get_one(deco
     assert not pixels.any()
     for part in ("/nowhere/libturbojpeg.so", "pip install turbojpeg", "libturbojpeg0", "FFX_TURBOJPEG"):
         assert part in message
+
+
+def test_without_a_library_ordinary_jpegs_are_decoded_all_the_same(decode_elsewhere):
+    words, pixels, _ = decode_elsewhere("/nowhere/libturbojpeg.so", progressive=False)
+    assert words[:3] == [0, 0, 0]
+    assert pixels.any()
 
 
 def test_a_library_without_the_functions_is_named(decode_elsewhere):

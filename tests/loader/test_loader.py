@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+import os
+import signal
 import warnings
 
 import cv2
@@ -256,6 +258,31 @@ def test_leaving_an_epoch_early_leaves_nothing_behind(mixed_file):
 
 
 @pytest.mark.usefixtures("no_threads_left")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_is_told_that_the_epoch_is_not_its_own(mixed_file):
+    loader = load(mixed_file, pipelines=random_pipelines())
+    batches = iter(loader)
+    next(batches)
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads, which this is about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # or a child that waits for ever would outlive the test
+        status = 1
+        try:
+            next(batches)
+        except LoaderError as error:
+            batches.close()
+            status = (
+                0 if "forked" in str(error) and len(everything(load(mixed_file, pipelines=random_pipelines()))) else 2
+            )
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sum(len(batch[0]) for batch in batches) > 0
+
+
 def test_a_damaged_jpeg_is_an_error_that_names_field_and_sample(jpeg_file, tmp_path):
     damaged = tmp_path / "damaged.beton"
     content = bytearray(jpeg_file.read_bytes())
