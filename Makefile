@@ -26,7 +26,7 @@ demo: setup ## Write a small real data set, train a ResNet on it, print the tabl
 	$(BIN)/python examples/demo.py
 
 test: setup ## Run the suite without its slow tests (under ten minutes on two cores).
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_FLAGS)
 
 test-all: setup ## Run every test.
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
