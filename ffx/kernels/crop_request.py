@@ -20,6 +20,7 @@ from .rng import uniform
 from .sample import own, own_float, sample_id, target_of
 from .step import OCCURRENCES, OK, OUT_OF_FILE, UNKNOWN_MODE, failure, native_kernel, word
 from .taps import axis_rule
+from .yuv import yuv420_bytes
 
 __all__ = [
     "COLUMN_RULE",
@@ -72,7 +73,7 @@ def stored_bytes(mode, height, width):
     """Bytes of a stored image."""
     if mode == RAW_MODE:
         return 3 * height * width
-    return height * width + 2 * ((height + 1) // 2) * ((width + 1) // 2)
+    return yuv420_bytes(height, width)
 
 
 @compiled
