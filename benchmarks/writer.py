@@ -3,8 +3,9 @@
 ImageFolder        torchvision's data set, which decodes each picture with Pillow: what both systems' users have
 JPEGFolder         ffx's own: the files' bytes, so that a picture which is a JPEG of the right size is stored as it is
 
-A round writes one file, in a process of its own: from making the writer until the file is there. Imports do not
-count. Peak memory is the sum over all processes, looked at ten times a second.
+A round writes one file of `--samples` samples, the pictures over and over, in a process of its own: from making the
+writer until the file is there. Imports do not count. Peak memory is the sum over all processes, looked at ten times a
+second.
 """
 
 from __future__ import annotations
@@ -103,23 +104,27 @@ def _own_bytes_or_none(process: int) -> int:
         return 0
 
 
-def open_writer(source: str, setting: str, folder: str, target: str, workers: int) -> Callable[[], Round]:
-    """A round: write the pictures of `folder` into a file in `target`, look at it, and remove it."""
+def open_writer(
+    source: str, setting: str, folder: str, target: str, workers: int, samples: int
+) -> Callable[[], Round]:
+    """A round: write `samples` pictures of `folder` into a file in `target`, look at it, and remove it."""
     system, data_set = SOURCES[source]
     fields: Any = importlib.import_module(f"{system}.fields")
     writer: Any = importlib.import_module(f"{system}.writer")
     module, _, name = data_set.partition(":")
     pictures = getattr(importlib.import_module(module), name)(folder)
+    indices = [index % len(pictures) for index in range(samples)]
 
     def do_round() -> Round:
         columns = {"image": fields.RGBImageField(**SETTINGS[setting].arguments), "label": fields.IntField()}
         with tempfile.TemporaryDirectory(dir=target) as place, _PeakMemory() as peak:
             path = Path(place) / "written.beton"
             start_cpu, start = cpu_seconds(), time.perf_counter()
-            writer.DatasetWriter(str(path), columns, num_workers=workers).from_indexed_dataset(pictures, chunksize=20)
+            to = writer.DatasetWriter(str(path), columns, num_workers=workers)
+            to.from_indexed_dataset(pictures, indices=indices, chunksize=20)
             wall, cpu = time.perf_counter() - start, cpu_seconds() - start_cpu
             size = path.stat().st_size
-        return {"images": len(pictures), "wall": wall, "cpu": cpu, "file_bytes": size, "peak_bytes": peak.bytes}
+        return {"images": samples, "wall": wall, "cpu": cpu, "file_bytes": size, "peak_bytes": peak.bytes}
 
     return do_round
 
@@ -128,6 +133,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `python -m benchmarks writer`."""
     add_common_options(parser, rounds=5)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="SETTING")
+    parser.add_argument("--samples", type=int, default=4000, help="samples of a file")
+    parser.add_argument(
+        "--target", type=Path, help="folder for the files, which are removed; by default that of --cache"
+    )
     parser.add_argument("--workers", type=int, default=len(usable_cores()) or 1, help="processes of each writer")
 
 
@@ -138,7 +147,8 @@ def run(options: argparse.Namespace) -> int:
     options.cache.mkdir(parents=True, exist_ok=True)
     folder = image_folder(pictures, options.cache).resolve()
     systems = present_peers(["ffx", "ffcv"])
-    session = Session("writer", options.out, COLUMNS, pictures=len(pictures), cores=cores, workers=options.workers)
+    sizes = {"pictures": len(pictures), "samples": options.samples}
+    session = Session("writer", options.out, COLUMNS, **sizes, cores=cores, workers=options.workers)
     for setting in options.settings:
         contenders = [
             Contender(
@@ -148,8 +158,9 @@ def run(options: argparse.Namespace) -> int:
                     "source": name,
                     "setting": setting,
                     "folder": str(folder),
-                    "target": str(options.cache.resolve()),
+                    "target": str((options.target or options.cache).resolve()),
                     "workers": options.workers,
+                    "samples": options.samples,
                 },
                 tuple(cores),
                 fresh=True,
