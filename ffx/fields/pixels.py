@@ -22,7 +22,16 @@ from ..kernels.memory import THREAD_WORDS, release_thread
 from ..kernels.step import OK
 from .jpeg_header import JpegHeader, read_jpeg_header
 
-__all__ = ["EncodedPicture", "decode_ordinary_jpeg", "decoded_strictly", "is_ordinary", "prepare", "shrink"]
+__all__ = [
+    "EncodedPicture",
+    "decode_ordinary_jpeg",
+    "decoded_strictly",
+    "is_ordinary",
+    "prepare",
+    "probe",
+    "shrink",
+    "workspace_address",
+]
 
 # The sampling factors (horizontal, vertical) of the first component, where the others have 1 x 1: all versions of
 # the library upsample the chroma of these in the same way.
@@ -70,6 +79,11 @@ class _Workspace(threading.local):
 
 
 _workspace = _Workspace()
+
+
+def workspace_address() -> int:
+    """The address of this thread's words (`ffx.kernels.memory`), good until the thread ends."""
+    return _workspace.address
 
 
 def is_ordinary(header: JpegHeader | None) -> bool:
@@ -151,7 +165,7 @@ def prepare() -> None:
     _shrinking_agrees()
 
 
-def _probe(height: int, width: int) -> np.ndarray:
+def probe(height: int, width: int) -> np.ndarray:
     """A picture with noise, edges and smooth parts."""
     rows, columns = np.mgrid[:height, :width]
     noise = np.random.default_rng(0).integers(-40, 40, (height, width, 3))
@@ -167,7 +181,7 @@ def _decoder_agrees() -> bool:
         for progressive in (False, True):
             stream = io.BytesIO()
             options = {"quality": 92, "subsampling": subsampling, "progressive": progressive}
-            Image.fromarray(_probe(61, 83)).save(stream, "JPEG", **options)
+            Image.fromarray(probe(61, 83)).save(stream, "JPEG", **options)
             data = stream.getvalue()
             header = read_jpeg_header(data)
             pixels = _decode(data, header) if header is not None and is_ordinary(header) else None
@@ -180,7 +194,7 @@ def _decoder_agrees() -> bool:
 def _shrinking_agrees() -> bool:
     """Whether OpenCV adds up in the order of `shrink_area` (it may be compiled to fuse products and sums)."""
     for size in ((52, 39), (66, 50), (31, 49), (9, 50), (66, 7)):
-        picture = _probe(50, 67)
+        picture = probe(50, 67)
         smaller = _shrink(picture, size)
         if smaller is None or not np.array_equal(smaller, cv2.resize(picture, size, interpolation=cv2.INTER_AREA)):
             return False

@@ -6,7 +6,6 @@ import io
 import os
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -29,7 +28,7 @@ from .image_decoders import (
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
 from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, shrink
-from .tiled_jpeg import retiled, tiled
+from .tiled_jpeg import encode_in_tiles, encode_untiled, retiled
 
 __all__ = [
     "IMAGE_MODES",
@@ -54,12 +53,7 @@ def encode_jpeg(image: np.ndarray, quality: int, in_tiles: bool = False) -> np.n
 
     With `in_tiles` the same coefficients get restart markers and the best Huffman codes (`ffx.fields.tiled_jpeg`).
     """
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise FieldError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
-    encoded = encoded.reshape(-1)
-    result = tiled(encoded) if in_tiles else None
-    return encoded if result is None else result
+    return encode_in_tiles(image, quality) if in_tiles else encode_untiled(image, quality)
 
 
 def resized_size(width: int, height: int, longest: int | None) -> tuple[int, int]:

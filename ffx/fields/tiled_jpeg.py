@@ -6,19 +6,27 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
+from ..errors import FieldError
+from ..kernels.forward_dct import divisors
+from ..kernels.jpeg_encode import encode_jpeg, zigzag_order
 from ..kernels.retile import retile
 from ..kernels.tiles import tile_layout
 from ..kernels.turbojpeg import library
-from .pixels import decoded_strictly
+from .pixels import decoded_strictly, probe, workspace_address
 
-__all__ = ["retiled", "tile_interval", "tiled"]
+__all__ = ["encode_in_tiles", "encode_untiled", "retiled", "tile_interval", "tiled"]
 
 # By an MCU's width in pixels: how many a tile may have, the best first.
 _INTERVALS = {16: (2, 3), 8: (4, 6, 5, 3, 7, 2)}
-_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_BASELINE, _PROGRESSIVE, _SCAN, _QUANTISERS = 0xC0, 0xC2, 0xDA, 0xDB
+# Of the components of a JPEG of 4:2:0 as libjpeg numbers them: number, sampling factors, table of quantisers.
+_COMPONENTS = bytes((3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1))
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 
 
@@ -50,6 +58,96 @@ def tiled(jpeg: np.ndarray) -> np.ndarray | None:
         return None
     result = retile(jpeg, tile_interval(-(-width // unit_width), unit_width))
     return result if result.size else None
+
+
+def encode_untiled(image: np.ndarray, quality: int) -> np.ndarray:
+    """`uint8[n]`: an RGB image `uint8[height, width, 3]` as JPEG, by OpenCV as FFCV does it.
+
+    Raises:
+        FieldError: OpenCV does not encode it.
+    """
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise FieldError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
+    return encoded.reshape(-1)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What OpenCV writes before a picture's coded data at one quality.
+
+    Attributes:
+        data: uint8[n], of a picture of another size.
+        scan: bytes of it before the coded data.
+        size: where in it height and width stand.
+        divisors: uint16[2, 3, 64], see `ffx.kernels.forward_dct.divisors`.
+    """
+
+    data: np.ndarray
+    scan: int
+    size: int
+    divisors: np.ndarray
+
+
+def _read_header(jpeg: np.ndarray) -> _Header | None:
+    """The header of a JPEG; `None` where it is not one of 8-bit 4:2:0 with the usual tables."""
+    segments, rest = _segments(jpeg.tobytes())
+    tables: dict[int, np.ndarray] = {}
+    place, size = 2, 0
+    natural = zigzag_order()[0]
+    for segment in segments:
+        if segment[1] == _QUANTISERS:
+            if len(segment) != 4 + 65 or segment[4] > 1:
+                return None
+            tables[segment[4]] = np.empty(64, np.uint8)
+            tables[segment[4]][natural] = np.frombuffer(segment, np.uint8)[5:]
+        elif segment[1] == _BASELINE and segment[4] == 8 and segment[9:] == _COMPONENTS:
+            size = place + 5
+        place += len(segment)
+    if not size or set(tables) != {0, 1}:
+        return None
+    scan = place + 2 + int.from_bytes(rest[2:4], "big")
+    return _Header(jpeg, scan, size, np.stack([divisors(tables[number]) for number in range(2)]))
+
+
+_zigzag = functools.cache(zigzag_order)
+
+
+def _encode(image: np.ndarray, header: _Header) -> np.ndarray:
+    height, width = image.shape[:2]
+    data = header.data.copy()
+    data[header.size : header.size + 4] = (height >> 8, height & 255, width >> 8, width & 255)
+    interval = tile_interval(-(-width // 16), 16)
+    return encode_jpeg(data, header.scan, image, header.divisors, _zigzag(), interval, workspace_address())
+
+
+@functools.cache
+def _header_for(quality: int) -> _Header | None:
+    """What `_encode` needs for a quality, if it then makes the coefficients that OpenCV makes; else `None`."""
+    picture = probe(37, 75)
+    encoded = encode_untiled(picture, quality)
+    try:
+        header = _read_header(encoded)
+    except (IndexError, ValueError):
+        return None
+    expected = tiled(encoded)
+    return header if header is not None and np.array_equal(_encode(picture, header), expected) else None
+
+
+def encode_in_tiles(image: np.ndarray, quality: int) -> np.ndarray:
+    """`uint8[n]`: an RGB image `uint8[height, width, 3]`, contiguous, as JPEG in tiles, of OpenCV's coefficients.
+
+    Raises:
+        FieldError: OpenCV, which is asked where this processor's sums might differ from its, does not encode it.
+    """
+    header = _header_for(quality)
+    if header is not None:
+        encoded = _encode(image, header)
+        if encoded.size:
+            return encoded
+    encoded = encode_untiled(image, quality)
+    result = tiled(encoded)
+    return encoded if result is None else result
 
 
 def _segments(jpeg: bytes) -> tuple[list[bytes], bytes]:

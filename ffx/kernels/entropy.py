@@ -15,10 +15,10 @@ from numba.extending import intrinsic
 from .compiling import compiled
 from .memory import load_u8, store_i64, store_u8
 
-__all__ = ["load_bits", "shift_right", "unstuff"]
+__all__ = ["COPIED", "copy_and_find", "load_bits", "shift_right", "unstuff"]
 
 _i64 = ir.IntType(64)
-_BLOCK = 32  # bytes of one step
+COPIED = 32  # bytes of one step of `copy_and_find`
 _MARKER, _RESTART_0, _RESTART_7 = 0xFF, 0xD0, 0xD7
 
 
@@ -45,18 +45,18 @@ def shift_right(typing_context, value, count):
 
 
 @intrinsic
-def _copy_and_find(typing_context, target, source):
+def copy_and_find(typing_context, target, source):
     """Copy 32 bytes; how many come before the first 255, or 32."""
 
     def codegen(context, builder, signature, arguments):
-        kind = ir.VectorType(ir.IntType(8), _BLOCK)
+        kind = ir.VectorType(ir.IntType(8), COPIED)
         target, source = (builder.inttoptr(address, kind.as_pointer()) for address in arguments)
         block = builder.load(source, typ=kind)
         block.align = 1
         builder.store(block, target).align = 1
-        found = builder.icmp_unsigned("==", block, ir.Constant(kind, [_MARKER] * _BLOCK))
-        mask = builder.zext(builder.bitcast(found, ir.IntType(_BLOCK)), _i64)
-        mask = builder.or_(mask, ir.Constant(_i64, 1 << _BLOCK))
+        found = builder.icmp_unsigned("==", block, ir.Constant(kind, [_MARKER] * COPIED))
+        mask = builder.zext(builder.bitcast(found, ir.IntType(COPIED)), _i64)
+        mask = builder.or_(mask, ir.Constant(_i64, 1 << COPIED))
         return builder.cttz(mask, ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64, types.int64), codegen
@@ -79,11 +79,11 @@ def unstuff(source, end, target, starts, most_starts):
     """
     count = np.int64(0)
     while source < end:
-        if source + _BLOCK <= end:
-            step = _copy_and_find(target, source)
+        if source + COPIED <= end:
+            step = copy_and_find(target, source)
             source += step
             target += step
-            if step == _BLOCK:
+            if step == COPIED:
                 continue
         elif load_u8(source) != _MARKER:
             store_u8(target, load_u8(source))

@@ -16,15 +16,13 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from .compiling import compiled
-from .huffman_codes import LONGEST, LOOK_BITS, best_code, decoding_table, encoding_table
+from .huffman_codes import LONGEST, LOOK_BITS, decoding_table
+from .huffman_tokens import AMOUNTS, TABLE_SHIFT, TABLES, VALUE_SHIFT, bit_count, store_big, store_u32, write_jpeg
 from .memory import load_i64, load_u8, load_u16
 from .tiles import next_marker, tile_layout
 
 __all__ = ["retile"]
 
-_TABLES = 4
-# A token is a symbol that was read: its table and number, and the bits that followed it.
-_TABLE_SHIFT, _VALUE_SHIFT = 8, 10
 _LARGEST_DC, _LARGEST_AC = 11, 10
 # A block has at most 64 symbols of at most 16 + 11 bits.
 _BLOCK_BYTES = 64 * 27 // 8
@@ -47,30 +45,6 @@ def _load_big(typing_context, address):
         return builder.bswap(value)
 
     return types.int64(types.int64), codegen
-
-
-@intrinsic
-def _store_u32(typing_context, address, value):
-    """`*(uint32 *)address = value`, of an int64."""
-
-    def codegen(context, builder, signature, arguments):
-        word = builder.trunc(arguments[1], ir.IntType(32))
-        builder.store(word, builder.inttoptr(arguments[0], word.type.as_pointer())).align = 1
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def _store_big(typing_context, address, value):
-    """The lower 32 bits of an int64 as four bytes, big-endian."""
-
-    def codegen(context, builder, signature, arguments):
-        word = builder.bswap(builder.trunc(arguments[1], ir.IntType(32)))
-        builder.store(word, builder.inttoptr(arguments[0], word.type.as_pointer())).align = 1
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
 
 
 @compiled
@@ -141,8 +115,8 @@ def _unstuff(source, scan, interval, units):
             if offset + 8 <= stop:
                 word = _load_big(begin + offset)
                 if not _has_ones(word):
-                    _store_big(address + written, word >> 32)
-                    _store_big(address + written + 4, word)
+                    store_big(address + written, word >> 32)
+                    store_big(address + written + 4, word)
                     offset += 8
                     written += 8
                     continue
@@ -174,17 +148,6 @@ def _entry(word, tables, table):
     return entry
 
 
-@intrinsic
-def _bit_count(typing_context, value):
-    """Bits of a non-negative int64: 0 of 0, 3 of 4."""
-
-    def codegen(context, builder, signature, arguments):
-        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-        return builder.sub(ir.Constant(_i64, 64), zeros)
-
-    return types.int64(types.int64), codegen
-
-
 @compiled
 def _read_block(bits, position, tables, codes, tokens, written, predictions):
     """Read one block's symbols from bit `position` on as tokens.
@@ -211,16 +174,16 @@ def _read_block(bits, position, tables, codes, tokens, written, predictions):
     dc = predictions[0] + value
     difference = dc - predictions[1]
     # Of a negative difference the bits of one less are coded.
-    size_now = _bit_count(abs(difference))
+    size_now = bit_count(abs(difference))
     if size_now > _LARGEST_DC:
         return -1, written, 0
     coded = (difference - (difference < 0)) & ((1 << size_now) - 1)
-    _store_u32(tokens + 4 * written, target << _TABLE_SHIFT | size_now | coded << _VALUE_SHIFT)
+    store_u32(tokens + 4 * written, target << TABLE_SHIFT | size_now | coded << VALUE_SHIFT)
     written += 1
     position += used + size
     left = _WORD_BITS - used - size
     word <<= used + size
-    table_bits = (target + 1) << _TABLE_SHIFT
+    table_bits = (target + 1) << TABLE_SHIFT
     index = 1
     while index < 64:
         if left < _MOST_BITS:
@@ -234,7 +197,7 @@ def _read_block(bits, position, tables, codes, tokens, written, predictions):
             return -1, written, 0
         used = entry >> 8
         value = (((word << used) >> 1) >> (63 - size)) & ((1 << size) - 1)
-        _store_u32(tokens + 4 * written, table_bits | symbol | value << _VALUE_SHIFT)
+        store_u32(tokens + 4 * written, table_bits | symbol | value << VALUE_SHIFT)
         written += 1
         position += used + size
         left -= used + size
@@ -294,87 +257,6 @@ def _read_tokens(bits, ends, old_interval, new_interval, units, blocks, tables):
     return tokens[:written], stops
 
 
-@njit(inline="always")
-def _put_byte(target, place, byte):
-    target[place] = byte
-    if byte == 0xFF:
-        target[place + 1] = 0
-        return place + 2
-    return place + 1
-
-
-@compiled
-def _write_tokens(tokens, stops, codes, target, place):
-    """Code the tokens from `target[place]` on, with a restart marker behind each run but the last; the end's place.
-
-    `target` has room for twice the coded bytes (each may be FF) and for four bytes more.
-    """
-    address = target.ctypes.data
-    first = 0
-    for run in range(stops.size):
-        word, count = np.int64(0), np.int64(0)
-        for index in range(first, stops[run]):
-            token = np.int64(tokens[index])
-            extra = token & 15
-            code = codes[token & 1023]
-            length = (code & 255) + extra
-            word = word << length | (code >> 8) << extra | token >> _VALUE_SHIFT
-            count += length
-            if count >= 32:
-                count -= 32
-                full = (word >> count) & 0xFFFFFFFF
-                # A byte of FF: subtracting borrows from none of the others then.
-                inverse = ~full & 0xFFFFFFFF
-                if (inverse - 0x01010101) & full & 0x80808080:
-                    for shift in (24, 16, 8, 0):
-                        place = _put_byte(target, place, (full >> shift) & 255)
-                else:
-                    _store_big(address + place, full)
-                    place += 4
-        while count > 0:
-            # The last byte is filled up with ones.
-            byte = (word >> (count - 8)) & 255 if count >= 8 else (word << (8 - count) | (1 << (8 - count)) - 1) & 255
-            place = _put_byte(target, place, byte)
-            count -= 8
-        first = stops[run]
-        if run < stops.size - 1:
-            target[place] = 0xFF
-            target[place + 1] = 0xD0 + (run & 7)
-            place += 2
-    return place
-
-
-@compiled
-def _write_header(source, scan, components, interval, target, counts, symbols, used):
-    """The header with new tables and restart interval; bytes written."""
-    target[:2] = source[:2]
-    position, place = 2, 2
-    while position + 4 <= scan:
-        marker = source[position + 1]
-        count = 2 + (int(source[position + 2]) << 8 | int(source[position + 3]))
-        if marker == 0xDA:
-            break
-        if marker != 0xC4 and marker != 0xDD:
-            target[place : place + count] = source[position : position + count]
-            place += count
-        position += count
-    for table in range(used):
-        total = counts[table].astype(np.int64).sum()
-        head = (0xFF, 0xC4, (19 + total) >> 8, (19 + total) & 255, (table & 1) << 4 | table >> 1)
-        for index in range(5):
-            target[place + index] = head[index]
-        target[place + 5 : place + 21] = counts[table]
-        target[place + 21 : place + 21 + total] = symbols[table, :total]
-        place += 21 + total
-    for byte in (0xFF, 0xDD, 0, 4, interval >> 8, interval & 255):
-        target[place] = byte
-        place += 1
-    target[place : place + scan - position] = source[position:scan]
-    for component in range(components):
-        target[place + 6 + 2 * component] = 0x11 if component > 0 else 0
-    return place + scan - position
-
-
 @compiled
 def _blocks_of_unit(source, scan, known):
     """The blocks of an MCU for `_read_tokens`; none where the scan and the frame do not fit together."""
@@ -406,27 +288,6 @@ def _blocks_of_unit(source, scan, known):
 
 
 @compiled
-def _best_codes(tokens, used):
-    """`(counts, symbols, codes, bits)`: the first `used` tables for the tokens, each token's code, and bits in all."""
-    amounts = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
-    for token in tokens:
-        amounts[token & 1023] += 1
-    counts = np.zeros((_TABLES, LONGEST), np.uint8)
-    symbols = np.zeros((_TABLES, 256), np.uint8)
-    codes = np.zeros(_TABLES << _TABLE_SHIFT, np.int64)
-    length = np.int64(0)
-    for table in range(used):
-        part = slice(table << _TABLE_SHIFT, (table + 1) << _TABLE_SHIFT)
-        best, sorted_symbols = best_code(amounts[part])
-        counts[table] = best
-        symbols[table, : sorted_symbols.size] = sorted_symbols
-        encoding_table(best, sorted_symbols, codes[part])
-    for index in range(codes.size):
-        length += amounts[index] * ((codes[index] & 255) + (index & 15))
-    return counts, symbols, codes, length
-
-
-@compiled
 def retile(source, interval):
     """A baseline JPEG in one scan with another restart interval and the shortest Huffman codes.
 
@@ -445,9 +306,9 @@ def retile(source, interval):
     if scan == 0 or height == 0 or width == 0 or interval < 1 or interval > 65535:
         return nothing
     units = ((height + unit_height - 1) // unit_height) * ((width + unit_width - 1) // unit_width)
-    look = np.empty((2 * _TABLES, 1 << LOOK_BITS), np.uint16)
-    bounds = np.empty((2 * _TABLES, _BOUNDS), np.int64)
-    known_symbols = np.empty((2 * _TABLES, 256), np.uint8)
+    look = np.empty((2 * TABLES, 1 << LOOK_BITS), np.uint16)
+    bounds = np.empty((2 * TABLES, _BOUNDS), np.int64)
+    known_symbols = np.empty((2 * TABLES, 256), np.uint8)
     known = _read_tables(source, scan, look, bounds, known_symbols)
     blocks = _blocks_of_unit(source, scan, known)
     # A block takes at least two bits.
@@ -460,13 +321,7 @@ def retile(source, interval):
     tokens, stops = _read_tokens(bits, ends, old_interval, interval, units, blocks, tables)
     if stops.size == 0:
         return nothing
-    used = _TABLES if blocks[-1, 0] > 0 else 2
-    counts, symbols, codes, length = _best_codes(tokens, used)
-    # Twice the bytes for stuffing; a run is filled up to a byte and followed by a marker.
-    target = np.empty(scan + _TABLES * (21 + 256) + 6 + 2 * (length // 8 + 1) + 4 * stops.size + 16, np.uint8)
-    components = int(blocks[-1, 0]) + 1
-    place = _write_header(source, scan, components, interval, target, counts, symbols, used)
-    place = _write_tokens(tokens, stops, codes, target, place)
-    target[place] = 0xFF
-    target[place + 1] = 0xD9
-    return target[: place + 2].copy()
+    amounts = np.zeros(AMOUNTS, np.int64)
+    for token in tokens:
+        amounts[token & (AMOUNTS - 1)] += 1
+    return write_jpeg(source, scan, int(blocks[-1, 0]) + 1, interval, tokens, stops, amounts)
