@@ -1,18 +1,13 @@
 """Shrinking that gives the very bytes of OpenCV's `INTER_AREA`."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
 from ffx.kernels.area import shrink_area
 from ffx.kernels.step import NO_MEMORY, OK, OUT_OF_FILE
+from tests.kernels.portable import by_portable_code
 
-ROOT = Path(__file__).resolve().parents[2]
 GUARD = 64
 
 
@@ -84,11 +79,13 @@ def test_without_scratch_memory():
     assert shrink(picture, 7, 7, 0)[0] == NO_MEMORY
 
 
+def compare_some(thread):
+    """How many sizes were compared."""
+    cases = 200
+    compare(np.random.default_rng(5), cases, 150, thread)
+    return cases
+
+
 @pytest.mark.slow
 def test_portable_code_gives_the_same_bytes():
-    code = (
-        "import numpy as np; from tests.kernels.test_area import compare; from ffx.kernels.memory import THREAD_WORDS; "
-        "words = np.zeros(THREAD_WORDS, np.int64); compare(np.random.default_rng(5), 200, 150, words.ctypes.data)"
-    )
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT)
+    assert by_portable_code(compare_some) == "200"

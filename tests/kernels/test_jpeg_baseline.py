@@ -4,11 +4,7 @@ import ctypes
 import functools
 import hashlib
 import io
-import mmap
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,10 +17,11 @@ from ffx.kernels.jpeg_baseline import DECLINED, decode_baseline_region
 from ffx.kernels.jpeg_header import FRAME_WORDS, RESTART_INTERVAL, SCAN_START, read_frame
 from ffx.kernels.memory import THREAD_WORDS, release_thread
 from ffx.kernels.step import BAD_JPEG, OK
+from tests.kernels.guarded import Guarded
 from tests.kernels.jpegs import decode_by_library
+from tests.kernels.portable import by_portable_code
 from tests.pictures import make_picture
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLING = {
     "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
@@ -248,28 +245,6 @@ def test_tables_that_contradict_themselves_are_refused(counts, sound, make_pictu
     assert baseline(data, 48, 64, (0, 0, 48, 64), thread) is None
 
 
-class GuardedBytes:
-    """Memory that ends at a page which nobody may touch."""
-
-    def __init__(self, pages):
-        page = mmap.PAGESIZE
-        self.map = mmap.mmap(-1, (pages + 2) * page)
-        self.bytes = np.frombuffer(self.map, np.uint8)[page : (pages + 1) * page]
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        start = self.bytes.ctypes.data
-        for guard in (start - page, start + self.bytes.size):
-            assert libc.mprotect(guard, page, 0) == 0
-
-    def at_end(self, data):
-        self.bytes[self.bytes.size - data.size :] = data
-        return self.bytes[self.bytes.size - data.size :]
-
-    def at_begin(self, data):
-        self.bytes[: data.size] = data
-        return self.bytes[: data.size]
-
-
 def mutated(generator, sound):
     """Bytes changed, bits flipped, cut off, or moved."""
     data = sound.copy()
@@ -294,7 +269,7 @@ def mutated(generator, sound):
 
 def fuzz(generator, thread, rounds):
     """How many damaged files were decoded, and how many declined."""
-    guarded = GuardedBytes(8)
+    guarded = Guarded(30_000)
     height, width = 50, 70
     sounds = [
         encode(
@@ -311,7 +286,7 @@ def fuzz(generator, thread, rounds):
     for number in range(rounds):
         sound = sounds[number % len(sounds)]
         data = mutated(generator, sound)
-        data = guarded.at_end(data) if number % 8 else guarded.at_begin(data)
+        data = guarded.place(data, at_end=number % 8 != 0)
         crop = random_crop(generator, height, width)
         reads_all = number % 2 == 0
         if reads_all:
@@ -356,19 +331,8 @@ def samples_digest(thread):
     return digest.hexdigest()
 
 
-def test_plain_vector_code_gives_the_same_pixels(thread):
-    code = (
-        "import numpy as np, importlib.util\n"
-        f"spec = importlib.util.spec_from_file_location('same', {__file__!r})\n"
-        "same = importlib.util.module_from_spec(spec); spec.loader.exec_module(same)\n"
-        "words = np.zeros(64, np.int64)\n"
-        "print(same.samples_digest(words.ctypes.data))\n"
-    )
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert outcome.stdout.strip() == samples_digest(thread)
+def test_portable_code_gives_the_same_pixels(thread):
+    assert by_portable_code(samples_digest) == samples_digest(thread)
 
 
 def test_a_picture_after_a_damaged_one_is_whole(make_picture, thread):

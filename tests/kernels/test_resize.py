@@ -1,8 +1,6 @@
 """Crop and resize beside OpenCV's `INTER_AREA`, NumPy's flip and guard pages."""
 
-import ctypes
 import hashlib
-import mmap
 import os
 import subprocess
 import sys
@@ -17,6 +15,8 @@ from torchvision.transforms.v2.functional import resize as torchvision_resize
 from ffx.kernels.resize import MOST_TAPS, resize_crop
 from ffx.kernels.step import OK, OUT_OF_FILE
 from ffx.kernels.taps import ANTIALIAS, AREA, BILINEAR
+from tests.kernels.guarded import Guarded
+from tests.kernels.portable import by_portable_code
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,36 +194,18 @@ def test_crop_outside_the_image_is_refused(crop, thread):
     assert (target == 7).all()
 
 
-class GuardedBytes:
-    """Memory between two pages that cannot be touched; a slip of one byte ends the process."""
-
-    def __init__(self, pages: int) -> None:
-        page = mmap.PAGESIZE
-        self.map = mmap.mmap(-1, (pages + 2) * page)
-        self.bytes = np.frombuffer(self.map, np.uint8)[page : (pages + 1) * page]
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        start = self.bytes.ctypes.data
-        for guard in (start - page, start + self.bytes.size):
-            assert libc.mprotect(guard, page, 0) == 0
-
-    def images(self, height: int, width: int) -> list[np.ndarray]:
-        """An image that begins at the first byte, and one that ends at the last."""
-        count = 3 * height * width
-        return [part.reshape(height, width, 3) for part in (self.bytes[:count], self.bytes[-count:])]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="guard pages by mprotect")
 def test_nothing_beyond_source_and_target_is_touched(generator, thread):
-    sources, targets = GuardedBytes(4), GuardedBytes(4)
+    sources, targets = Guarded(3 * 40 * 40), Guarded(3 * 40 * 40)
     sources.bytes[:] = generator.integers(0, 256, sources.bytes.size)
     sizes = [(side, int(other)) for side in range(1, 41) for other in generator.integers(1, 41, 3)]
     for index, (height, width) in enumerate(sizes):
         # The target's sides, too, run through 1 to 40.
         target_height, target_width = sizes[(index * 7 + 3) % len(sizes)][::-1]
-        for source in sources.images(height, width):
+        for source in sources.ends(3 * height * width):
+            source = source.reshape(height, width, 3)
             expected = opencv(source, (0, 0, height, width), (target_height, target_width))
-            for target in targets.images(target_height, target_width):
+            for target in targets.ends(3 * target_height * target_width):
                 targets.bytes[:] = 0xA5
                 flip = index % 2
                 status = resize_crop(
@@ -231,12 +213,9 @@ def test_nothing_beyond_source_and_target_is_touched(generator, thread):
                     target.ctypes.data, target_height, target_width, flip, AREA, thread,
                 )  # fmt: skip
                 assert status == OK
-                assert difference(target, expected[:, ::-1] if flip else expected) <= 1
-                assert (targets.bytes == 0xA5).sum() >= targets.bytes.size - target.size
-                outside = np.ones(targets.bytes.size, bool)
-                first = target.ctypes.data - targets.bytes.ctypes.data
-                outside[first : first + target.size] = False
-                assert (targets.bytes[outside] == 0xA5).all()
+                found = target.reshape(expected.shape)
+                assert difference(found, expected[:, ::-1] if flip else expected) <= 1
+                assert targets.is_untouched(0xA5, target)
 
 
 @pytest.mark.slow
@@ -245,7 +224,6 @@ def test_no_index_leaves_its_array(tmp_path):
     chosen = "small_pair or large_images or strong or bilinear_resizes or limit_of_taps"
     # Compiled copies do not tell whether they check: these go into a folder of their own.
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "FFX_CACHE_DIR": str(tmp_path)}
-    environment["NUMBA_CACHE_DIR"] = str(tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(Path(__file__))]
     outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout[-3000:]
@@ -264,16 +242,4 @@ def samples_digest(thread):
 
 
 def test_portable_code_gives_the_same_pixels(thread):
-    code = (
-        "import importlib.util, numpy as np\n"
-        f"spec = importlib.util.spec_from_file_location('same', {str(Path(__file__))!r})\n"
-        "same = importlib.util.module_from_spec(spec); spec.loader.exec_module(same)\n"
-        "words = np.zeros(64, np.int64)\n"
-        "print(same.samples_digest(words.ctypes.data))\n"
-    )
-    # A processor of which nothing is known: only the plain vector code can be compiled for it.
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert outcome.stdout.strip() == samples_digest(thread)
+    assert by_portable_code(samples_digest) == samples_digest(thread)

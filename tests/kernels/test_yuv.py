@@ -1,12 +1,7 @@
 """Planar YUV 4:2:0: crop, resize and conversion beside exact sums in NumPy, and guard pages."""
 
-import ctypes
 import hashlib
-import mmap
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,9 +11,9 @@ from ffx.kernels.step import OK, OUT_OF_FILE
 from ffx.kernels.taps import ANTIALIAS, AREA, BILINEAR
 from ffx.kernels.yuv import MOST_TAPS, resize_crop_yuv420, yuv420_bytes
 from ffx.kernels.yuv_encode import rgb_to_yuv420
+from tests.kernels.guarded import Guarded
+from tests.kernels.portable import by_portable_code
 from tests.yuv_planes import exact_planes, exact_resize, pack, split
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def resize(planes, height, width, crop, size, thread, flip=0, interpolation=AREA):
@@ -124,27 +119,9 @@ def test_crop_outside_the_image_is_refused(crop, thread):
     assert (target == 7).all()
 
 
-class GuardedBytes:
-    """Memory between two pages that cannot be touched; a slip of one byte ends the process."""
-
-    def __init__(self, pages: int) -> None:
-        page = mmap.PAGESIZE
-        self.map = mmap.mmap(-1, (pages + 2) * page)
-        self.bytes = np.frombuffer(self.map, np.uint8)[page : (pages + 1) * page]
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        start = self.bytes.ctypes.data
-        for guard in (start - page, start + self.bytes.size):
-            assert libc.mprotect(guard, page, 0) == 0
-
-    def ends(self, count: int) -> list[np.ndarray]:
-        """The first `count` bytes, and the last."""
-        return [self.bytes[:count], self.bytes[-count:]]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="guard pages by mprotect")
 def test_nothing_beyond_planes_and_target_is_touched(generator, thread):
-    sources, targets = GuardedBytes(4), GuardedBytes(4)
+    sources, targets = Guarded(yuv420_bytes(60, 70)), Guarded(3 * 60 * 60)
     sources.bytes[:] = generator.integers(0, 256, sources.bytes.size)
     sizes = [(side, int(other)) for side in range(1, 61) for other in generator.integers(1, 71, 3)]
     for index, (height, width) in enumerate(sizes):
@@ -162,10 +139,7 @@ def test_nothing_beyond_planes_and_target_is_touched(generator, thread):
                 assert status == OK
                 found = target.reshape(*size, 3)
                 assert np.abs(found - (exact[:, ::-1] if flip else exact)).max() <= MOST_DIFFERENCE
-                outside = np.ones(targets.bytes.size, bool)
-                first = target.ctypes.data - targets.bytes.ctypes.data
-                outside[first : first + target.size] = False
-                assert (targets.bytes[outside] == 0xA5).all()
+                assert targets.is_untouched(0xA5, target)
 
 
 def samples_digest(thread):
@@ -184,19 +158,7 @@ def samples_digest(thread):
 
 
 def test_portable_code_gives_the_same_bytes(thread):
-    code = (
-        "import importlib.util, numpy as np\n"
-        f"spec = importlib.util.spec_from_file_location('same', {str(Path(__file__))!r})\n"
-        "same = importlib.util.module_from_spec(spec); spec.loader.exec_module(same)\n"
-        "words = np.zeros(64, np.int64)\n"
-        "print(same.samples_digest(words.ctypes.data))\n"
-    )
-    # A processor of which nothing is known: only the plain vector code can be compiled for it.
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert outcome.stdout.strip() == samples_digest(thread)
+    assert by_portable_code(samples_digest) == samples_digest(thread)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 3), (16, 16), (17, 40), (64, 33), (101, 99)])
