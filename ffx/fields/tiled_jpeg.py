@@ -25,6 +25,7 @@ __all__ = ["encode_in_tiles", "encode_untiled", "retiled", "tile_interval", "til
 # By an MCU's width in pixels: how many a tile may have, the best first.
 _INTERVALS = {16: (2, 3), 8: (4, 6, 5, 3, 7, 2)}
 _BASELINE, _PROGRESSIVE, _SCAN, _QUANTISERS = 0xC0, 0xC2, 0xDA, 0xDB
+_MOST_SIDE = 65500  # pixels that libjpeg takes; OpenCV says what is wrong with more
 # Of the components of a JPEG of 4:2:0 as libjpeg numbers them: number, sampling factors, table of quantisers.
 _COMPONENTS = bytes((3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1))
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
@@ -138,10 +139,11 @@ def encode_in_tiles(image: np.ndarray, quality: int) -> np.ndarray:
     """`uint8[n]`: an RGB image `uint8[height, width, 3]`, contiguous, as JPEG in tiles, of OpenCV's coefficients.
 
     Raises:
-        FieldError: OpenCV, which is asked where this processor's sums might differ from its, does not encode it.
+        FieldError: OpenCV does not encode it; it is asked where its coefficients are not those made here, and
+            for pictures that are too large.
     """
     header = _header_for(quality)
-    if header is not None:
+    if header is not None and max(image.shape[:2]) <= _MOST_SIDE:
         encoded = _encode(image, header)
         if encoded.size:
             return encoded
