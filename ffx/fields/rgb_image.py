@@ -281,10 +281,10 @@ class RGBImageField(Field):
         Training would be too late to find that out.
         """
         jpeg = np.frombuffer(value, np.uint8)
-        pixels = decoded_strictly(jpeg, header.height, header.width)
-        if pixels is None or not self.retile:
-            return None if pixels is None else jpeg
-        return retiled(jpeg, pixels, header.frame)
+        in_tiles = retiled(jpeg, header.height, header.width, header.frame) if self.retile else None
+        if in_tiles is not None:
+            return in_tiles
+        return jpeg if decoded_strictly(jpeg, header.height, header.width) is not None else None
 
     def _mode(self, raw_bytes: int, malloc: Malloc, content: np.ndarray | bytes) -> str:
         if self.write_mode == "smart":

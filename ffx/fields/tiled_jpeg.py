@@ -204,17 +204,24 @@ def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
         destroy(handle)
 
 
-def retiled(jpeg: np.ndarray, pixels: np.ndarray, frame: int) -> np.ndarray:
-    """A JPEG that came from elsewhere in tiles, or its own bytes where that cannot be done safely.
+def retiled(jpeg: np.ndarray, height: int, width: int, frame: int) -> np.ndarray | None:
+    """A JPEG that came from elsewhere in tiles, `None` where that cannot be done safely.
 
     Args:
         jpeg: `uint8[n]`.
-        pixels: `uint8[height, width, 3]`, what the loader decodes it to: the result decodes to the same.
+        height, width: of its picture, in pixels.
         frame: the number of its frame marker; progressive ones are made baseline first.
+
+    Returns:
+        `uint8[m]` of the same coefficients, which the loader's decoder has decoded. Where the library took part,
+        its pixels were compared, too.
     """
-    plain = _sequential(jpeg) if frame == _PROGRESSIVE else jpeg
+    if frame != _PROGRESSIVE:
+        result = tiled(jpeg)
+        return result if result is not None and decoded_strictly(result, height, width) is not None else None
+    plain = _sequential(jpeg)
     result = None if plain is None else tiled(plain)
     if result is None:
-        return jpeg
-    found = decoded_strictly(result, pixels.shape[0], pixels.shape[1], "retiled")
-    return result if found is not None and np.array_equal(found, pixels) else jpeg
+        return None
+    before, after = decoded_strictly(jpeg, height, width), decoded_strictly(result, height, width, "retiled")
+    return result if before is not None and after is not None and np.array_equal(before, after) else None

@@ -142,17 +142,66 @@ def test_a_progressive_jpeg_is_kept_without_a_library_to_change_it(monkeypatch):
     assert store(RGBImageField("jpg"), data) == data
 
 
-def test_a_result_with_other_pixels_is_not_stored(monkeypatch):
-    data, other = encode_jpeg(make_picture(40, 48)), encode_jpeg(make_picture(40, 48, seed=1))
-    monkeypatch.setattr(tiled_jpeg, "tiled", lambda jpeg: np.frombuffer(other, np.uint8))
-    assert store(RGBImageField("jpg"), data) == data
+def test_a_result_that_does_not_decode_or_has_other_pixels_is_not_stored(monkeypatch):
+    plain, other = encode_jpeg(make_picture(40, 48)), encode_jpeg(make_picture(40, 48, seed=1))
+    progressive = pil_jpeg(make_picture(40, 48), progressive=True)
     monkeypatch.setattr(tiled_jpeg, "tiled", lambda jpeg: jpeg[: jpeg.size // 2].copy())
-    assert store(RGBImageField("jpg"), data) == data
+    for data in (plain, progressive):
+        assert store(RGBImageField("jpg"), data) == data
+    monkeypatch.setattr(tiled_jpeg, "tiled", lambda jpeg: np.frombuffer(other, np.uint8))
+    assert store(RGBImageField("jpg"), progressive) == progressive
 
 
 def test_bytes_that_are_no_picture_are_still_refused():
     with pytest.raises(FieldError):
         store(RGBImageField("jpg"), encode_jpeg(make_picture(40, 48))[:-200])
+
+
+# --- Encoding in one pass ---
+
+
+@pytest.fixture
+def fresh_headers():
+    tiled_jpeg._header_for.cache_clear()
+    yield
+    tiled_jpeg._header_for.cache_clear()
+
+
+def test_every_quality_gives_the_bytes_of_opencv_s_jpeg_in_tiles():
+    picture = make_picture(50, 68)
+    for quality in range(1, 101):
+        assert tiled_jpeg._header_for(quality) is not None, quality
+        expected = tiled(tiled_jpeg.encode_untiled(picture, quality))
+        np.testing.assert_array_equal(tiled_jpeg.encode_in_tiles(picture, quality), expected)
+
+
+@pytest.mark.parametrize("change", ["sampling", "coefficients", "precision of the tables", "no frame"])
+def test_an_opencv_that_encodes_otherwise_does_it_itself(monkeypatch, fresh_headers, change):
+    usual = tiled_jpeg.encode_untiled
+
+    def otherwise(image, quality):
+        if change == "sampling":
+            encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111])[1]
+        elif change == "coefficients":
+            encoded = usual(cv2.GaussianBlur(image, (3, 3), 0), quality)
+        else:
+            encoded = usual(image, quality).copy()
+            data, marker = encoded.tobytes(), b"\xff\xdb" if change == "precision of the tables" else b"\xff\xc0"
+            encoded[data.index(marker) + (4 if marker == b"\xff\xdb" else 1)] ^= 0x10 if marker == b"\xff\xdb" else 0x02
+        return encoded.reshape(-1)
+
+    monkeypatch.setattr(tiled_jpeg, "encode_untiled", otherwise)
+    picture = make_picture(50, 68)
+    expected = otherwise(picture, 90)
+    in_tiles = tiled(expected)
+    expected = expected if in_tiles is None else in_tiles
+    np.testing.assert_array_equal(tiled_jpeg.encode_in_tiles(picture, 90), expected)
+    assert tiled_jpeg._header_for(90) is None
+
+
+def test_pictures_that_no_jpeg_holds_are_refused():
+    with pytest.raises(FieldError, match="65501"):
+        store(RGBImageField("jpg"), np.zeros((65501, 1, 3), np.uint8))
 
 
 # --- Upsampling ---

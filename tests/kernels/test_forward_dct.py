@@ -66,7 +66,7 @@ def reference(samples, quantisers):
 
 def blocks(generator):
     """Noise, waves of each frequency at full height (the largest coefficients), and flat blocks."""
-    for number in range(200):
+    for _ in range(200):
         least, most = sorted(generator.integers(0, 256, 2))
         yield generator.integers(least, most + 1, (8, 8)).astype(np.uint8)
         yield generator.choice(np.array([0, 255], np.uint8), (8, 8))
