@@ -53,7 +53,7 @@ bench: setup ## Measure the loader beside its peers, print goals beside measured
 	-$(BIN)/python -m benchmarks goals
 
 clean: ## Remove the environment, build products and caches (never runs/ or results).
-	rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist ./*.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # Compiled copies of sources that are no longer these: all but the newest three.

@@ -30,6 +30,7 @@ __all__ = [
     "Round",
     "Session",
     "add_common_options",
+    "add_picture_options",
     "chosen_cores",
     "images_a_second",
     "interval_cells",
@@ -213,16 +214,21 @@ def chosen_cores(options: argparse.Namespace, count: int) -> tuple[int, ...]:
     return tuple(options.cores or usable_cores()[-count:])
 
 
-def add_common_options(
-    parser: argparse.ArgumentParser, limit: int = 1000, rounds: int = 7, images_required: bool = True
-) -> None:
-    """Declare the options that every measurement has."""
+def add_picture_options(parser: argparse.ArgumentParser, limit: int, required: bool = True) -> None:
+    """Declare which pictures are read, and where the files made of them and the rows go."""
     parser.add_argument(
-        "--images", type=Path, required=images_required, help="folder with pictures, below it or in class folders"
+        "--images", type=Path, required=required, help="folder with pictures, below it or in class folders"
     )
     parser.add_argument("--out", type=Path, help="file that rows are appended to, one JSON object a line")
     parser.add_argument("--cache", type=Path, default=Path("runs/benchmarks"), help="folder for the files to read")
     parser.add_argument("--limit", type=int, default=limit, help="pictures that are used")
+
+
+def add_common_options(
+    parser: argparse.ArgumentParser, limit: int = 1000, rounds: int = 7, images_required: bool = True
+) -> None:
+    """Declare the options that every measurement has."""
+    add_picture_options(parser, limit, images_required)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that are not counted")
     parser.add_argument("--cores", nargs="+", type=int, help="pin to these (default: as many of the last as needed)")

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from .files import KINDS, Kind, NotWritten, Pictures
 from .harness import (
@@ -27,10 +26,12 @@ from .harness import (
 )
 from .peers import PEERS, Task, task_arguments
 
-__all__ = ["FIGURES", "add_options", "present_peers", "run"]
+__all__ = ["FIGURES", "add_beton_options", "add_options", "prepared_files", "present_peers", "run"]
 
 FIGURES = {"images_a_second": images_a_second}
 COLUMNS = ("file", "px", "system", "images a second", "95 %", "x reference", "95 %")
+# Systems with FFCV's interface: they take a number of threads, let go of Python's lock, and have epochs.
+BETON_PEERS = ("ffx", "ffcv")
 
 
 def add_options(parser: argparse.ArgumentParser, images_required: bool = True) -> None:
@@ -45,6 +46,14 @@ def add_options(parser: argparse.ArgumentParser, images_required: bool = True) -
     parser.add_argument("--workers", type=int, default=1, help="threads or processes of each peer")
 
 
+def add_beton_options(parser: argparse.ArgumentParser, kinds: list[str], size: int, batch_size: int) -> None:
+    """Declare what is shared by the benchmarks that ask more of a loader than its rate, and of these systems alone."""
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=kinds, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--size", type=int, default=size, help="side of the crops in pixels")
+    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--peers", nargs="+", choices=BETON_PEERS, default=list(BETON_PEERS))
+
+
 def present_peers(names: list[str]) -> list[str]:
     """Those of `names` that can run here; says of the others what they lack."""
     for name in names:
@@ -53,24 +62,27 @@ def present_peers(names: list[str]) -> list[str]:
     return [name for name in names if not PEERS[name].missing()]
 
 
-def _tasks(options: argparse.Namespace, kind: Kind, pictures: Pictures, peers: list[str]) -> dict[str, dict[str, Any]]:
-    """What each peer reads for a kind, with the size still to be filled in; empty where ffx has no such kind."""
-    found: dict[str, dict[str, Any]] = {}
+def prepared_files(kind: Kind, pictures: Pictures, cache: Path, peers: list[str]) -> dict[str, tuple[Path, str]]:
+    """What each peer reads for a kind and who wrote it, without those that have no such kind.
+
+    Empty, and a word why, where the kind cannot be written.
+    """
+    found: dict[str, tuple[Path, str]] = {}
     for name in peers:
         try:
-            prepared = PEERS[name].prepare(kind, pictures, options.cache)
+            prepared = PEERS[name].prepare(kind, pictures, cache)
         except NotWritten as error:
             left_out(kind.name, str(error))
             return {}
         if prepared is not None:
-            found[name] = {"path": prepared[0], "written_by": prepared[1]}
+            found[name] = (prepared[0].resolve(), prepared[1])
     return found
 
 
-def _contenders(options: argparse.Namespace, tasks: dict[str, dict[str, Any]], size: int) -> Iterator[Contender]:
+def _contenders(options: argparse.Namespace, files: dict[str, tuple[Path, str]], size: int) -> Iterator[Contender]:
     cores = chosen_cores(options, options.workers)
-    for name, prepared in tasks.items():
-        task = Task(str(prepared["path"].resolve()), size, options.samples, options.batch_size, options.workers)
+    for name, (path, _) in files.items():
+        task = Task(str(path), size, options.samples, options.batch_size, options.workers)
         arguments = task_arguments(name, task)
         yield Contender(name, "benchmarks.peers:open_loader", arguments, cores, one_thread=options.workers == 1)
 
@@ -81,17 +93,18 @@ def run(options: argparse.Namespace) -> int:
     cores = list(chosen_cores(options, options.workers))
     session = Session("loader", options.out, COLUMNS, pictures=len(pictures), cores=cores)
     for kind in (KINDS[name] for name in options.kinds):
-        tasks = _tasks(options, kind, pictures, peers)
-        for size in options.sizes if tasks else []:
-            rounds = measure(_contenders(options, tasks, size), options.warm_up, options.rounds)
+        files = prepared_files(kind, pictures, options.cache, peers)
+        for size in options.sizes if files else []:
+            rounds = measure(_contenders(options, files, size), options.warm_up, options.rounds)
             for name, found in summarise(rounds, FIGURES, options.reference).items():
                 cells = [kind.name, size, name, *interval_cells(found["images_a_second"])]
+                path, written_by = files[name]
                 task = {
                     **{name: getattr(options, name) for name in ("samples", "batch_size", "workers")},
                     "size": size,
-                    "file": tasks[name]["path"].name,
-                    "file_bytes": _size(tasks[name]["path"]),
-                    "written_by": tasks[name]["written_by"],
+                    "file": path.name,
+                    "file_bytes": _size(path),
+                    "written_by": written_by,
                 }
                 session.line(
                     [*cells, *interval_cells(found.get("ratio"), 2)],

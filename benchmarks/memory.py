@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .files import KINDS, NotWritten, Pictures
+from .files import KINDS, Pictures
 from .harness import (
     SKIPPED,
     Contender,
@@ -31,8 +31,8 @@ from .harness import (
     summarise,
     usable_cores,
 )
-from .loader import present_peers
-from .peers import PEERS, Task, open_beton
+from .loader import add_beton_options, prepared_files, present_peers
+from .peers import Task, open_beton
 
 __all__ = ["BATCHES_AHEAD", "add_options", "open_memory", "own_bytes", "run"]
 
@@ -88,13 +88,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `python -m benchmarks memory`."""
     add_common_options(parser, rounds=5)
     parser.set_defaults(warm_up=1)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["jpg500", "raw400"], metavar="KIND")
-    parser.add_argument("--size", type=int, default=176, help="side of the crops in pixels")
-    parser.add_argument("--batch-size", type=int, default=512)
+    add_beton_options(parser, kinds=["jpg500", "raw400"], size=176, batch_size=512)
     parser.add_argument("--batches", type=int, default=8, help="batches an epoch")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--broken-off", type=int, default=50, help="epochs that are broken off after a batch")
-    parser.add_argument("--peers", nargs="+", choices=("ffx", "ffcv"), default=["ffx", "ffcv"])
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,19 +100,14 @@ def run(options: argparse.Namespace) -> int:
         left_out("memory", "needs Linux's /proc/self/smaps_rollup")
         return SKIPPED
     pictures, cores = Pictures(options.images, options.limit), options.cores or usable_cores()
+    peers = present_peers(options.peers)
     session = Session("memory", options.out, COLUMNS, pictures=len(pictures), cores=cores)
     for kind in (KINDS[name] for name in options.kinds):
         contenders = {}
-        for peer in present_peers(options.peers):
-            try:
-                prepared = PEERS[peer].prepare(kind, pictures, options.cache)
-            except NotWritten as error:
-                left_out(kind.name, str(error))
-                break
-            assert prepared is not None
+        for peer, (path, _) in prepared_files(kind, pictures, options.cache, peers).items():
             for workers in options.workers:
                 samples = options.batches * options.batch_size
-                task = Task(str(prepared[0].resolve()), options.size, samples, options.batch_size, workers)
+                task = Task(str(path), options.size, samples, options.batch_size, workers)
                 broken_off = options.broken_off if peer == "ffx" else 0
                 arguments = {"package": peer, "task": asdict(task), "broken_off": broken_off}
                 contenders[peer, workers] = Contender(

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from .files import KINDS, NotWritten, Pictures, ffx_file, written_file
-from .harness import Contender, Round, Session, left_out, measure
+from .harness import Contender, Round, Session, add_picture_options, left_out, measure
 from .peers import PEERS
 
 __all__ = ["WAYS", "Comparison", "Way", "add_options", "compare", "open_crops", "reference_crops", "run"]
@@ -203,10 +203,7 @@ def _compared(
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `python -m benchmarks parity`."""
     names = [way.name for way in WAYS]
-    parser.add_argument("--images", type=Path, required=True, help="folder with pictures, below it or in class folders")
-    parser.add_argument("--out", type=Path, help="file that rows are appended to, one JSON object a line")
-    parser.add_argument("--cache", type=Path, default=Path("runs/benchmarks"), help="folder for the files to read")
-    parser.add_argument("--limit", type=int, default=1_000_000, help="pictures that are compared (all)")
+    add_picture_options(parser, limit=1_000_000)
     parser.add_argument("--paths", nargs="+", choices=[*names, "ffcv-stored"], default=[*names, "ffcv-stored"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[160, 224], help="sides of the crops in pixels")
     parser.add_argument("--shares", nargs="+", type=float, default=[0.875, 0.4], help="of the shorter side")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from .files import KINDS, NotWritten, Pictures
+from .files import KINDS, Pictures
 from .harness import (
     Contender,
     Round,
@@ -29,7 +29,7 @@ from .harness import (
     summarise,
     usable_cores,
 )
-from .loader import present_peers
+from .loader import add_beton_options, prepared_files, present_peers
 from .peers import PEERS, Task
 from .rows import median_with_interval
 from .worker import cpu_seconds
@@ -38,8 +38,6 @@ __all__ = ["add_options", "open_scaling", "run"]
 
 FIGURES = {"images_a_second": lambda round_: round_["images"] / round_["wall"]}
 COLUMNS = ("system", "what", "workers", "images a second", "95 %", "share", "95 %", "of")
-# Systems that take a number of threads and let go of Python's lock; others have processes.
-SYSTEMS = ("ffx", "ffcv")
 
 
 def open_scaling(peer: str, task: Mapping[str, Any], loaders: int, busy: bool) -> Callable[[], Round]:
@@ -71,12 +69,9 @@ def open_scaling(peer: str, task: Mapping[str, Any], loaders: int, busy: bool) -
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `python -m benchmarks scaling`."""
     add_common_options(parser)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["jpg500", "raw400"], metavar="KIND")
-    parser.add_argument("--size", type=int, default=160, help="side of the crops in pixels")
+    add_beton_options(parser, kinds=["jpg500", "raw400"], size=160, batch_size=512)
     parser.add_argument("--samples", type=int, default=12_000, help="samples an epoch and worker")
-    parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--workers", nargs="+", type=int, help="default: 1, 2, 4 … up to all cores")
-    parser.add_argument("--peers", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
 
 
 def _doubled(most: int) -> list[int]:
@@ -125,15 +120,11 @@ def run(options: argparse.Namespace) -> int:
     """Measure every kind and system; print a Markdown table and append rows to `options.out`."""
     pictures, cores = Pictures(options.images, options.limit), options.cores or usable_cores()
     workers = options.workers or _doubled(len(cores))
+    peers = present_peers(options.peers)
     session = Session("scaling", options.out, ("file", *COLUMNS), pictures=len(pictures), cores=cores)
     for kind in (KINDS[name] for name in options.kinds):
-        for peer in present_peers(options.peers):
-            try:
-                path, written_by = PEERS[peer].prepare(kind, pictures, options.cache) or ("", "")
-            except NotWritten as error:
-                left_out(kind.name, str(error))
-                continue
-            task = Task(str(path.resolve()), options.size, options.samples, options.batch_size, 1)
+        for peer, (path, written_by) in prepared_files(kind, pictures, options.cache, peers).items():
+            task = Task(str(path), options.size, options.samples, options.batch_size, 1)
             described = {entry.name: (entry, row) for entry, row in _contenders(peer, task, workers, cores)}
             rounds = measure([entry for entry, _ in described.values()], options.warm_up, options.rounds)
             for name, found in summarise(rounds, FIGURES).items():

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .files import KINDS, NotWritten, Pictures
+from .files import KINDS, Pictures
 from .harness import (
     Contender,
     Round,
@@ -24,12 +24,10 @@ from .harness import (
     add_common_options,
     chosen_cores,
     interval_cells,
-    left_out,
     measure,
     summarise,
 )
-from .loader import present_peers
-from .peers import PEERS
+from .loader import add_beton_options, prepared_files, present_peers
 
 __all__ = ["add_options", "open_startup", "run"]
 
@@ -94,30 +92,22 @@ def _first_batch(loader: Any, start: float) -> float:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `python -m benchmarks startup`."""
     add_common_options(parser, limit=512, rounds=5)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["mix400"], metavar="KIND")
-    parser.add_argument("--size", type=int, default=160, help="side of the crops in pixels")
+    add_beton_options(parser, kinds=["mix400"], size=160, batch_size=128)
     parser.add_argument("--other-size", type=int, default=192, help="side after the change of resolution")
-    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--peers", nargs="+", choices=("ffx", "ffcv"), default=["ffx", "ffcv"])
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure; print a Markdown table and append rows to `options.out`."""
     pictures, cores = Pictures(options.images, options.limit), chosen_cores(options, options.workers)
+    peers = present_peers(options.peers)
     session = Session("startup", options.out, COLUMNS, pictures=len(pictures), cores=list(cores))
     for kind in (KINDS[name] for name in options.kinds):
         contenders = {}
-        for peer in present_peers(options.peers):
-            try:
-                prepared = PEERS[peer].prepare(kind, pictures, options.cache)
-            except NotWritten as error:
-                left_out(kind.name, str(error))
-                break
-            assert prepared is not None
+        for peer, (path, _) in prepared_files(kind, pictures, options.cache, peers).items():
             arguments = {
                 "package": peer,
-                "path": str(prepared[0].resolve()),
+                "path": str(path),
                 **{name: getattr(options, name) for name in ("size", "other_size", "batch_size", "workers")},
             }
             for state in ("warm", "cold") if peer == "ffx" else ("always cold",):

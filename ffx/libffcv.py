@@ -4,6 +4,8 @@ Names, argument order and results are FFCV's, all but those of `resize_crop_yuv4
 a compiled dispatcher that runs without the GIL, so it works in plain Python, in a user's `njit` code and through
 `Compiler.compile`. They check what they are given: where FFCV would write past the end of an array, these raise
 `ValueError`.
+
+Whatever types they are called with, kernels get int64: numba would compile all of them anew for each other type.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ def _decode(thread, data, size, height, width, crop, scale, flip, target, fast_u
 def _decode_alone(data, size, height, width, crop, scale, flip, target, fast_upsampling):
     """`_decode` with a decoder of its own: making one is cheap beside decoding, and needs no lock."""
     words = np.zeros(THREAD_WORDS, np.int64)
-    thread = words.ctypes.data
+    thread = np.int64(words.ctypes.data)
     status = _decode(thread, data, size, height, width, crop, scale, flip, target, fast_upsampling)
     close_decoder(thread)
     free_scratch(thread)
@@ -166,10 +168,10 @@ def imdecode(
     needed = 3 * ((rows * scale[0] + scale[1] - 1) // scale[1]) * ((columns * scale[0] + scale[1] - 1) // scale[1])
     if dst.size * dst.itemsize < needed:
         raise ValueError("imdecode: the destination is too small for the decoded image")
-    data, target = source.ctypes.data, dst.ctypes.data
+    data, target = np.int64(source.ctypes.data), np.int64(dst.ctypes.data)
     crop = (top, left, rows, columns)
     failed = _decode_alone(
-        data, source.size, height, width, crop, scale, np.int64(do_flip), target, np.int64(fast_upsampling)
+        data, np.int64(source.size), height, width, crop, scale, np.int64(do_flip), target, np.int64(fast_upsampling)
     )
     return 0 if failed == OK else -1
 
@@ -179,7 +181,7 @@ def _resize_alone(source, stride, height, width, crop, target, target_height, ta
     """`kernels.resize.resize_crop` with scratch memory of its own; a status."""
     top, left, crop_height, crop_width = crop
     words = np.zeros(THREAD_WORDS, np.int64)
-    thread = words.ctypes.data
+    thread = np.int64(words.ctypes.data)
     status = resize.resize_crop(
         source,
         stride,
@@ -193,7 +195,7 @@ def _resize_alone(source, stride, height, width, crop, target, target_height, ta
         target_height,
         target_width,
         np.int64(0),
-        np.int64(interpolation),
+        interpolation,
         thread,
     )
     free_scratch(thread)
@@ -226,15 +228,15 @@ def resize_crop(
         raise ValueError("resize_crop: the destination must be uint8 (height, width, 3)")
     crop = (np.int64(start_row), np.int64(start_col), np.int64(end_row - start_row), np.int64(end_col - start_col))
     status = _resize_alone(
-        source.ctypes.data,
+        np.int64(source.ctypes.data),
         np.int64(source.strides[0]),
         np.int64(source.shape[0]),
         np.int64(source.shape[1]),
         crop,
-        destination.ctypes.data,
+        np.int64(destination.ctypes.data),
         height,
         width,
-        interpolation,
+        np.int64(interpolation),
     )
     if status != OK:
         raise ValueError("resize_crop: the rows and columns must lie within the source and not be empty")
@@ -245,10 +247,10 @@ def _resize_yuv420_alone(source, height, width, crop, target, target_height, tar
     """`kernels.yuv.resize_crop_yuv420` with scratch memory of its own; a status."""
     top, left, crop_height, crop_width = crop
     words = np.zeros(THREAD_WORDS, np.int64)
-    thread = words.ctypes.data
+    thread = np.int64(words.ctypes.data)
     status = yuv.resize_crop_yuv420(
         source, height, width, top, left, crop_height, crop_width,
-        target, target_height, target_width, np.int64(0), np.int64(interpolation), thread,
+        target, target_height, target_width, np.int64(0), interpolation, thread,
     )  # fmt: skip
     free_scratch(thread)
     return status if words[0] == 0 else BAD_JPEG
@@ -285,7 +287,14 @@ def resize_crop_yuv420(
         raise ValueError("resize_crop_yuv420: the destination must be uint8 (height, width, 3)")
     crop = (np.int64(start_row), np.int64(start_col), np.int64(end_row - start_row), np.int64(end_col - start_col))
     status = _resize_yuv420_alone(
-        source.ctypes.data, whole[0], whole[1], crop, destination.ctypes.data, rows, columns, interpolation
+        np.int64(source.ctypes.data),
+        whole[0],
+        whole[1],
+        crop,
+        np.int64(destination.ctypes.data),
+        rows,
+        columns,
+        np.int64(interpolation),
     )
     if status != OK:
         raise ValueError("resize_crop_yuv420: the rows and columns must lie within the source and not be empty")
@@ -322,7 +331,7 @@ def ctypes_resize(
         np.int64(dest_p),
         np.int64(tx),
         np.int64(ty),
-        AREA,
+        np.int64(AREA),
     )
     if status != OK:
         raise ValueError("ctypes_resize: the rows and columns must lie within the source and not be empty")

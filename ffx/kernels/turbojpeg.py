@@ -1,4 +1,4 @@
-"""Finds libturbojpeg, keeps its functions' addresses where compiled code finds them, reads JPEG headers.
+"""Finds libturbojpeg, and keeps its functions' addresses where compiled code finds them.
 
 Compiled code must load from numba's cache whether or not the library is there and whichever version
 it has, so it never names the library's symbols. It calls through a table of addresses that is filled
@@ -12,7 +12,6 @@ import ctypes
 import ctypes.util
 import glob
 import os
-import struct
 import sys
 import sysconfig
 from typing import NamedTuple
@@ -24,13 +23,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..errors import DecodeError, LibraryError
+from ..errors import LibraryError
 from .compiling import compiled
 
 __all__ = [
-    "JpegHeader",
     "LibraryInfo",
-    "header",
     "library",
     "library_info",
     "library_version",
@@ -246,122 +243,6 @@ def pack_two(first, second):
     True of little-endian System V x86-64 and AArch64, where a struct of four ints is two such words.
     """
     return np.int64(first) & np.int64(0xFFFFFFFF) | np.int64(second) << 32
-
-
-class JpegHeader(NamedTuple):
-    """What a JPEG says of itself before its pixels.
-
-    Attributes:
-        width, height: in pixels.
-        subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "4:4:1", "grey" or "other".
-        colorspace: "grey", "YCbCr", "RGB", "CMYK", "YCCK" or "other".
-        precision: bits a component.
-        progressive: whether it comes in several refining scans.
-        coding: "huffman", "arithmetic" or "lossless".
-        orientation: the Exif orientation, 1 (upright) to 8; 1 where there is none.
-    """
-
-    width: int
-    height: int
-    subsampling: str
-    colorspace: str
-    precision: int
-    progressive: bool
-    coding: str
-    orientation: int
-
-    @property
-    def decodable(self) -> bool:
-        """Whether ffx's JPEG kernels decode this kind of JPEG."""
-        return self.precision == 8 and self.coding == "huffman" and self.colorspace in ("grey", "YCbCr", "RGB")
-
-
-_SUBSAMPLING = {
-    (1, 1): "4:4:4",
-    (2, 1): "4:2:2",
-    (2, 2): "4:2:0",
-    (1, 2): "4:4:0",
-    (4, 1): "4:1:1",
-    (1, 4): "4:4:1",
-}
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-
-
-def _orientation(segment: bytes) -> int:
-    """The orientation tag of an Exif segment, 1 where it cannot be read."""
-    tiff = segment[6:]
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 8:
-        return 1
-    (start,) = struct.unpack_from(order + "I", tiff, 4)
-    if start + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(order + "H", tiff, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-        if tag == 0x0112 and kind == 3 and 1 <= value <= 8:
-            return value
-    return 1
-
-
-def _frame(marker: int, segment: bytes, jfif: bool, adobe: int | None, orientation: int) -> JpegHeader:
-    precision, height, width, count = struct.unpack_from(">BHHB", segment)
-    components = [(segment[6 + 3 * i], segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(count)]
-    identifiers = bytes(component[0] for component in components)
-    factors = [component[1:] for component in components]
-    if count == 1:
-        colorspace, subsampling = "grey", "grey"
-    else:
-        colorspace = "other"
-        if count == 3:
-            is_rgb = not jfif and (adobe == 0 or (adobe is None and identifiers == b"RGB"))
-            colorspace = "RGB" if is_rgb else "YCbCr"
-        elif count == 4:
-            colorspace = "YCCK" if adobe == 2 else "CMYK"
-        others = factors[1:3]
-        regular = others == [(1, 1), (1, 1)] and factors[3:] in ([], [factors[0]])
-        subsampling = _SUBSAMPLING.get(factors[0], "other") if regular else "other"
-        if len(set(factors)) == 1:
-            subsampling = "4:4:4"
-    coding = "lossless" if marker & 3 == 3 else "arithmetic" if marker > 0xC8 else "huffman"
-    return JpegHeader(width, height, subsampling, colorspace, precision, marker & 3 == 2, coding, orientation)
-
-
-def header(data: bytes | bytearray | memoryview | np.ndarray) -> JpegHeader:
-    """Read a JPEG's header without the library and without decoding.
-
-    Raises:
-        DecodeError: these are not the bytes of a JPEG, or they end too early.
-    """
-    data = memoryview(data).cast("B")  # type: ignore[arg-type]
-    if bytes(data[:2]) != b"\xff\xd8":
-        raise DecodeError(f"expected a JPEG, which begins with FF D8; found {bytes(data[:2]).hex(' ') or 'nothing'}")
-    position, jfif, adobe, orientation = 2, False, None, 1
-    try:
-        while True:
-            if data[position] != 0xFF:
-                raise DecodeError(f"expected a JPEG marker at byte {position}, found {data[position]:02x}")
-            while data[position] == 0xFF:
-                position += 1
-            marker = data[position]
-            position += 1
-            if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-                continue
-            if marker in (0xD9, 0xDA):
-                raise DecodeError("the JPEG has no frame header")
-            (size,) = struct.unpack_from(">H", data, position)
-            segment = bytes(data[position + 2 : position + size])
-            position += size
-            if marker == 0xE0 and segment[:5] == b"JFIF\0":
-                jfif = True
-            elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
-                adobe = segment[11]
-            elif marker == 0xE1 and segment[:6] == b"Exif\0\0" and orientation == 1:
-                orientation = _orientation(segment)
-            elif marker in _FRAMES:
-                return _frame(marker, segment, jfif, adobe, orientation)
-    except (IndexError, struct.error):
-        raise DecodeError(f"the JPEG ends within its header, after {len(data)} bytes") from None
 
 
 _search(thorough=False)

@@ -75,6 +75,7 @@ def test_operation_with_indices_saw_each_sample(ffx_batches):
     assert ffx_batches["labels"].tolist() == labels.tolist()
 
 
+@pytest.mark.slow
 def test_ffcv_gives_the_same_batches(ffx_batches, picture_folder, tmp_path):
     if importlib.util.find_spec("ffcv") is None:
         pytest.skip("FFCV is not installed")

@@ -241,6 +241,7 @@ def test_image_field_of_ffcv_has_no_planes(tmp_path):
         Reader(file.write(tmp_path / "bad.beton"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="needs FFCV")
 def test_ffcv_refuses_the_file_at_once(reader):
     code = f"from ffcv.loader import Loader; print(next(iter(Loader({reader.file_name!r}, 2, num_workers=1))))"

@@ -18,26 +18,11 @@ from ffx.kernels.jpeg_header import FRAME_WORDS, RESTART_INTERVAL, SCAN_START, r
 from ffx.kernels.memory import THREAD_WORDS, release_thread
 from ffx.kernels.step import BAD_JPEG, OK
 from tests.kernels.guarded import Guarded
-from tests.kernels.jpegs import decode_by_library
+from tests.kernels.jpegs import decode_by_library, make_jpeg, random_crop
 from tests.kernels.portable import by_portable_code
 from tests.pictures import make_picture
 
-SAMPLING = {
-    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
-    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    "4:4:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
-    "4:1:1": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
-}
 KINDS = ["4:4:4", "4:2:2", "4:2:0", "grey"]
-
-
-def encode(picture, kind="4:2:0", quality=90, restarts=0, optimise=0, progressive=0):
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
-    options += [cv2.IMWRITE_JPEG_OPTIMIZE, optimise, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
-    if kind == "grey":
-        return cv2.imencode(".jpg", picture[..., 0], options)[1]
-    return cv2.imencode(".jpg", picture[..., ::-1], [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLING[kind]])[1]
 
 
 def baseline(data, height, width, crop, thread):
@@ -52,11 +37,6 @@ def baseline(data, height, width, crop, thread):
     assert left + columns == crop[1] + crop[3] and stride == 3 * columns
     memory = np.ctypeslib.as_array((ctypes.c_uint8 * (rows * stride)).from_address(address))
     return memory.reshape(rows, columns, 3)[:, crop[1] - left :].copy()
-
-
-def random_crop(generator, height, width):
-    top, left = int(generator.integers(0, height)), int(generator.integers(0, width))
-    return top, left, int(generator.integers(1, height - top + 1)), int(generator.integers(1, width - left + 1))
 
 
 def made(generator, kind, height, width):
@@ -85,13 +65,13 @@ def test_crops_equal_libjpeg_s_full_decode(kind, generator, thread):
         height, width = (int(side) for side in generator.integers(1, (40, 160)[number % 2], 2))
         width = max(width, 5)
         row = (width + 15) // 16 if kind in ("4:2:0", "4:2:2") else (width + 7) // 8
-        data = encode(
+        data = make_jpeg(
             made(generator, number % 4, height, width),
             kind,
             quality=int(generator.integers(10, 101)),
             # Restarts inside rows, at their ends, and at the end of every second.
-            restarts=(0, 1, 3, row, 2 * row)[number % 5],
-            optimise=number % 3 % 2,
+            interval=(0, 1, 3, row, 2 * row)[number % 5],
+            optimised=number % 3 % 2,
         )
         full = decode_by_library(data, height, width)
         for _ in range(10):
@@ -100,7 +80,7 @@ def test_crops_equal_libjpeg_s_full_decode(kind, generator, thread):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_offset_of_a_small_crop_equals_a_full_decode(kind, generator, thread):
-    data = encode(made(generator, 1, 37, 43), kind)
+    data = make_jpeg(made(generator, 1, 37, 43), kind)
     full = decode_by_library(data, 37, 43)
     for top in range(36):
         for left in range(42):
@@ -120,13 +100,13 @@ def test_files_of_pillow_equal_a_full_decode(subsampling, quality, generator, th
 
 
 def test_a_large_picture_equals_a_full_decode(thread):
-    data = encode(make_picture(375, 500, seed=5))
+    data = make_jpeg(make_picture(375, 500, seed=5))
     for crop in ((0, 0, 375, 500), (30, 77, 200, 300), (200, 301, 175, 199), (374, 499, 1, 1)):
         assert_equals_full_decode(data, 375, 500, crop, thread)
 
 
 def test_decode_region_takes_this_way(make_picture, thread):
-    data = encode(make_picture(100, 120))
+    data = make_jpeg(make_picture(100, 120))
     _, _, _, top, left, rows, columns = decode_region(thread, data.ctypes.data, data.size, 100, 120, 31, 41, 30, 40)
     # libjpeg would begin at a unit of 16 columns.
     assert (top, left, rows, columns) == (31, 40, 30, 41)
@@ -147,25 +127,27 @@ def pillow(picture, mode="RGB", **options):
 
 
 UNUSUAL = {
-    "progressive": lambda picture: encode(picture, progressive=1),
-    "4:4:0": lambda picture: encode(picture, "4:4:0"),
-    "4:1:1": lambda picture: encode(picture, "4:1:1"),
+    "progressive": lambda picture: make_jpeg(picture, progressive=1),
+    "4:4:0": lambda picture: make_jpeg(picture, "4:4:0"),
+    "4:1:1": lambda picture: make_jpeg(picture, "4:1:1"),
     "CMYK": lambda picture: pillow(picture, "CMYK"),
     "RGB": lambda picture: pillow(picture, keep_rgb=True),
-    "arithmetic": lambda picture: with_bytes(encode(picture), b"\xff\xc0", b"\xff\xc9"),
-    "lossless": lambda picture: with_bytes(encode(picture), b"\xff\xc0", b"\xff\xc3"),
-    "12 bits": lambda picture: with_bytes(encode(picture), b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"),
-    "16-bit quantisers": lambda picture: with_bytes(encode(picture), b"\xff\xdb\x00\x43\x00", b"\xff\xdb\x00\x43\x10"),
+    "arithmetic": lambda picture: with_bytes(make_jpeg(picture), b"\xff\xc0", b"\xff\xc9"),
+    "lossless": lambda picture: with_bytes(make_jpeg(picture), b"\xff\xc0", b"\xff\xc3"),
+    "12 bits": lambda picture: with_bytes(make_jpeg(picture), b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"),
+    "16-bit quantisers": lambda picture: with_bytes(
+        make_jpeg(picture), b"\xff\xdb\x00\x43\x00", b"\xff\xdb\x00\x43\x10"
+    ),
     "several scans": lambda picture: with_bytes(
-        encode(picture), b"\xff\xda\x00\x0c\x03\x01", b"\xff\xda\x00\x08\x01\x01"
+        make_jpeg(picture), b"\xff\xda\x00\x0c\x03\x01", b"\xff\xda\x00\x08\x01\x01"
     ),
-    "successive bits": lambda picture: with_bytes(encode(picture), b"\x00\x3f\x00", b"\x00\x3f\x01"),
-    "no Huffman table": lambda picture: with_bytes(encode(picture), b"\xff\xc4", b"\xff\xfe"),
-    "no quantisers": lambda picture: with_bytes(encode(picture), b"\xff\xdb", b"\xff\xfe"),
+    "successive bits": lambda picture: with_bytes(make_jpeg(picture), b"\x00\x3f\x00", b"\x00\x3f\x01"),
+    "no Huffman table": lambda picture: with_bytes(make_jpeg(picture), b"\xff\xc4", b"\xff\xfe"),
+    "no quantisers": lambda picture: with_bytes(make_jpeg(picture), b"\xff\xdb", b"\xff\xfe"),
     "other colours": lambda picture: with_bytes(
-        with_bytes(encode(picture), b"JFIF", b"JFIX"), b"\x01\x22\x00", b"\x52\x22\x00"
+        with_bytes(make_jpeg(picture), b"JFIF", b"JFIX"), b"\x01\x22\x00", b"\x52\x22\x00"
     ),
-    "other major version": lambda picture: with_bytes(encode(picture), b"JFIF\0\x01", b"JFIF\0\x02"),
+    "other major version": lambda picture: with_bytes(make_jpeg(picture), b"JFIF\0\x01", b"JFIF\0\x02"),
 }
 
 
@@ -175,7 +157,7 @@ def test_the_unusual_is_declined(kind, make_picture, thread):
 
 
 def test_another_size_or_a_crop_outside_is_declined(make_picture, thread):
-    data = encode(make_picture(48, 64))
+    data = make_jpeg(make_picture(48, 64))
     for size in ((47, 64), (48, 65), (64, 48), (0, 0)):
         assert baseline(data, *size, (0, 0, 1, 1), thread) is None
     for crop in ((-1, 0, 4, 4), (0, -1, 4, 4), (45, 0, 4, 4), (0, 61, 4, 4), (0, 0, 0, 4), (0, 0, 4, 0)):
@@ -184,7 +166,7 @@ def test_another_size_or_a_crop_outside_is_declined(make_picture, thread):
 
 @pytest.mark.parametrize("restarts", [0, 2])
 def test_data_that_end_within_the_crop_are_declined(restarts, make_picture, thread):
-    data = encode(make_picture(64, 64), restarts=restarts)
+    data = make_jpeg(make_picture(64, 64), interval=restarts)
     for size in range(data.size):
         assert baseline(data[:size].copy(), 64, 64, (20, 20, 44, 44), thread) is None
 
@@ -192,7 +174,7 @@ def test_data_that_end_within_the_crop_are_declined(restarts, make_picture, thre
 @pytest.mark.parametrize("restarts", [0, 5, 16, 1000])
 def test_bytes_too_many_at_the_end_are_damage_as_for_libjpeg(restarts, make_picture, thread):
     # 16 MCUs: the last segment is as long as the others, or shorter.
-    data = encode(make_picture(64, 64), restarts=restarts)
+    data = make_jpeg(make_picture(64, 64), interval=restarts)
     assert baseline(data, 64, 64, (0, 0, 64, 64), thread) is not None
     surplus = np.concatenate([data[:-2], np.arange(1, 41, dtype=np.uint8), data[-2:]])
     assert decode_by_library(surplus, 64, 64) is None
@@ -203,7 +185,7 @@ def test_bytes_too_many_at_the_end_are_damage_as_for_libjpeg(restarts, make_pict
 
 
 def test_restarts_out_of_order_are_declined_where_they_count(make_picture, thread):
-    data = encode(make_picture(96, 64), restarts=4)
+    data = make_jpeg(make_picture(96, 64), interval=4)
     full = decode_by_library(data, 96, 64)
     wrong = with_bytes(data, b"\xff\xd2", b"\xff\xd4")
     assert decode_by_library(wrong, 96, 64) is None
@@ -212,7 +194,7 @@ def test_restarts_out_of_order_are_declined_where_they_count(make_picture, threa
 
 
 def test_rows_before_the_crop_are_jumped_over(make_picture, thread):
-    data = encode(make_picture(96, 64), restarts=4)
+    data = make_jpeg(make_picture(96, 64), interval=4)
     full = decode_by_library(data, 96, 64)
     words = np.zeros(FRAME_WORDS, np.int64)
     assert read_frame(data.ctypes.data, data.size, 96, 64, words.ctypes.data)
@@ -239,7 +221,7 @@ def test_tables_that_contradict_themselves_are_refused(counts, sound, make_pictu
     table, source = np.zeros(TABLE_BYTES, np.uint8), np.array(counts + [0] * sum(counts), np.uint8)
     assert make_table(table.ctypes.data, source.ctypes.data, False) == sound
     # As a file's first table, whose twelve symbols stay behind.
-    data = encode(make_picture(48, 64))
+    data = make_jpeg(make_picture(48, 64))
     place = data.tobytes().find(b"\xff\xc4") + 5
     data[place : place + 16] = counts
     assert baseline(data, 48, 64, (0, 0, 48, 64), thread) is None
@@ -272,12 +254,12 @@ def fuzz(generator, thread, rounds):
     guarded = Guarded(30_000)
     height, width = 50, 70
     sounds = [
-        encode(
+        make_jpeg(
             made(generator, number % 4, height, width),
             KINDS[number % 4],
-            (50, 90, 100)[number % 3],
             restarts,
             number % 2,
+            (50, 90, 100)[number % 3],
         )
         for number in range(8)
         for restarts in (0, 0, 5)
@@ -318,7 +300,9 @@ def _samples():
     samples = []
     for number in range(24):
         height, width = 20 + 3 * number, 90 - 2 * number
-        data = encode(made(generator, number % 4, height, width), KINDS[number % 4], 10 + 4 * number, number % 3)
+        data = make_jpeg(
+            made(generator, number % 4, height, width), KINDS[number % 4], number % 3, quality=10 + 4 * number
+        )
         samples.append((data, height, width, random_crop(generator, height, width)))
     return samples
 
@@ -336,7 +320,7 @@ def test_portable_code_gives_the_same_pixels(thread):
 
 
 def test_a_picture_after_a_damaged_one_is_whole(make_picture, thread):
-    sound = encode(make_picture(80, 90))
+    sound = make_jpeg(make_picture(80, 90))
     expected = decode_by_library(sound, 80, 90)
     for place in range(700, sound.size, 97):
         damaged = sound.copy()
@@ -348,7 +332,7 @@ def test_a_picture_after_a_damaged_one_is_whole(make_picture, thread):
 def test_without_libjpeg_s_handle_and_with_other_tables_in_turns(make_picture):
     words = np.zeros(THREAD_WORDS, np.int64)
     picture = make_picture(60, 70)
-    files = [encode(picture, kind, optimise=number % 2) for number, kind in enumerate(KINDS)]
+    files = [make_jpeg(picture, kind, optimised=number % 2) for number, kind in enumerate(KINDS)]
     crop = (3, 5, 40, 50)
     first = [baseline(data, 60, 70, crop, words.ctypes.data) for data in files]
     assert words[0] == 0

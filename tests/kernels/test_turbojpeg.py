@@ -1,7 +1,6 @@
-"""Finding libturbojpeg, doing without it, and reading JPEG headers."""
+"""Finding libturbojpeg, and doing without it."""
 
 import ctypes.util
-import io
 import os
 import subprocess
 import sys
@@ -10,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import njit
-from PIL import Image, JpegImagePlugin
+from PIL import Image
 
-from ffx.errors import DecodeError
 from ffx.kernels import turbojpeg
-from ffx.kernels.turbojpeg import header, library_info, library_version, load, pack_two
+from ffx.kernels.turbojpeg import library_info, library_version, load, pack_two
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,79 +132,3 @@ def test_parameters_reach_the_library():
     for parameter, value in ((0, 1), (9, 1), (10, 1), (13, 500)):  # as numbered in turbojpeg.h
         assert set_and_get(parameter, value) == (0, value)
     assert set_and_get(1000, 1)[0] == -1
-
-
-def save(picture, **options):
-    stream = io.BytesIO()
-    picture.save(stream, "jpeg", **options)
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize(("subsampling", "name"), [(0, "4:4:4"), (1, "4:2:2"), (2, "4:2:0")])
-@pytest.mark.parametrize("progressive", [False, True])
-def test_header_tells_what_pillow_tells(subsampling, name, progressive, make_picture):
-    data = save(Image.fromarray(make_picture(33, 47)), subsampling=subsampling, progressive=progressive)
-    found = header(data)
-    pillow = Image.open(io.BytesIO(data))
-    assert (found.width, found.height) == pillow.size
-    assert JpegImagePlugin.get_sampling(pillow) == subsampling
-    assert (found.subsampling, found.colorspace, found.precision) == (name, "YCbCr", 8)
-    assert found.progressive == bool(pillow.info.get("progressive"))
-    assert (found.coding, found.orientation, found.decodable) == ("huffman", 1, True)
-
-
-def test_header_tells_colour_spaces(make_picture):
-    picture = Image.fromarray(make_picture(20, 20))
-    assert header(save(picture.convert("L")))[2:4] == ("grey", "grey")
-    assert header(save(picture, keep_rgb=True)).colorspace == "RGB"
-    cmyk = header(save(picture.convert("CMYK")))
-    assert cmyk.colorspace in ("CMYK", "YCCK")
-    assert not cmyk.decodable
-
-
-def test_header_tells_the_orientation(make_picture):
-    for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[0x010F] = "a maker"
-        exif[0x0112] = orientation
-        assert header(save(Image.fromarray(make_picture(20, 20)), exif=exif)).orientation == orientation
-
-
-def test_header_takes_any_bytes(make_picture):
-    data = save(Image.fromarray(make_picture(9, 8)))
-    expected = header(data)
-    for other in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8)):
-        assert header(other) == expected
-
-
-def test_header_cut_anywhere_is_an_error(make_picture):
-    data = save(Image.fromarray(make_picture(24, 24)), progressive=True)
-    frame = data.index(b"\xff\xc2")
-    for size in range(frame + 18):
-        with pytest.raises(DecodeError):
-            header(data[:size])
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "found nothing"),
-        (b"\x89PNG\r\n\x1a\n", "found 89 50"),
-        (b"\xff\xd8\x00\x00", "marker at byte 2, found 00"),
-        (b"\xff\xd8\xff\xd9", "no frame header"),
-    ],
-)
-def test_what_is_no_jpeg_is_named(data, message):
-    with pytest.raises(DecodeError, match=message):
-        header(data)
-
-
-def test_random_damage_of_a_header_is_an_error_or_a_header(make_picture, generator):
-    sound = np.frombuffer(save(Image.fromarray(make_picture(24, 24)), exif=Image.Exif()), np.uint8)
-    for _ in range(500):
-        data = sound.copy()
-        data[generator.integers(0, 400, 8)] = generator.integers(0, 256, 8)
-        try:
-            assert header(data).width >= 0
-        except DecodeError:
-            pass
