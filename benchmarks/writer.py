@@ -104,9 +104,7 @@ def _own_bytes_or_none(process: int) -> int:
         return 0
 
 
-def open_writer(
-    source: str, setting: str, folder: str, target: str, workers: int, samples: int
-) -> Callable[[], Round]:
+def open_writer(source: str, setting: str, folder: str, target: str, workers: int, samples: int) -> Callable[[], Round]:
     """A round: write `samples` pictures of `folder` into a file in `target`, look at it, and remove it."""
     system, data_set = SOURCES[source]
     fields: Any = importlib.import_module(f"{system}.fields")

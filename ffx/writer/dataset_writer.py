@@ -23,10 +23,11 @@ from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from .assembly import Assembly
 from .encoder import Arena
+from .encoding import Job, encode_here
 from .output import AtomicFile
 from .pictures import with_encoded_pictures
 from .sources import IndexedSource, Source, WebDatasetSource
-from .workers import Job, encode_here, encode_in_processes
+from .workers import encode_in_processes
 
 __all__ = ["DatasetWriter"]
 
