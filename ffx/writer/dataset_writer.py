@@ -22,6 +22,7 @@ from ..format import ARGUMENT_BYTES, check_field_names, check_page_size
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from .assembly import Assembly
+from .blocks import BlockPool
 from .encoder import Arena
 from .encoding import Job, encode_here
 from .output import AtomicFile
@@ -181,7 +182,7 @@ class DatasetWriter:
             raise WriterError(f"{self.fname}: expected at least one sample, found an empty data set")
         # Compiled here, so that forked workers need not.
         xxh64(b"")
-        Arena(self.seed).draw()
+        Arena(self.seed, BlockPool()).draw()
         if any(isinstance(field, RGBImageField) for field in self.fields.values()):
             prepare()
         with AtomicFile(self.fname) as output:

@@ -12,13 +12,15 @@ import numpy as np
 from ..errors import FfxError, SampleError
 from ..fields.base import Field
 from .assembly import write_part
+from .blocks import BLOCK_BYTES
 from .encoder import Encoder, Part
 from .sources import Source
 
 __all__ = ["Accept", "Advance", "Job", "Place", "describe", "encode_here", "encode_task"]
 
-# A part is handed over when it has so many bytes or samples.
-_PART_BYTES = 1 << 24
+# A part is handed over when it has so many bytes or samples: a little less than a block, so that its last sample
+# seldom needs another.
+_PART_BYTES = BLOCK_BYTES // 8 * 7
 _PART_SAMPLES = 512
 
 Accept = Callable[[Part], np.ndarray]
@@ -106,7 +108,8 @@ def encode_here(job: Job, descriptor: int, accept: Accept, advance: Advance) -> 
 
     def store() -> None:
         part = encoder.take()
-        write_part(descriptor, accept(part), part.buffers)
+        write_part(descriptor, accept(part), part.sizes, part.stream)
+        encoder.pool.give_back(part.blocks)
         advance(len(part.sizes))
 
     for number in range(len(job.source.tasks)):

@@ -33,7 +33,7 @@ class _Worker:
         self.connection, self.job, self.place = connection, job, place
         self.parent = os.getppid()
         self.encoder = Encoder(job.fields, job.seed)
-        self.waiting = Waiting(job.path.parent, job.source.spills)
+        self.waiting = Waiting(job.path.parent, job.source.spills, self.encoder.pool)
         self.tasks: deque[int | None] = deque()
         self.descriptor = os.open(job.path, os.O_RDWR)
 
@@ -62,7 +62,7 @@ class _Worker:
             self._receive()
         part = self.encoder.take()
         self.waiting.add(part)
-        self.connection.send(Encoded(task, last, part.without_buffers()))
+        self.connection.send(Encoded(task, last, part.without_bytes()))
 
     def _receive(self) -> None:
         """Take one message: a task, or the place of the part that waits longest."""
