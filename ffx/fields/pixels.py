@@ -11,6 +11,7 @@ import functools
 import io
 import sys
 import threading
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -38,8 +39,15 @@ __all__ = [
 _SAMPLINGS = ((1, 1), (2, 1), (2, 2))
 
 
-class EncodedPicture(bytes):
-    """The bytes of an encoded picture that stand for its pixels: always decoded, never stored as they are."""
+@dataclass(frozen=True)
+class EncodedPicture:
+    """An encoded picture that stands for its pixels: always decoded, never stored as it is.
+
+    Attributes:
+        data: its bytes.
+    """
+
+    data: bytes
 
 
 class _Words:
@@ -133,30 +141,38 @@ def decoded_strictly(data: bytes | np.ndarray, height: int, width: int, purpose:
     return pixels if _decode_into(np.frombuffer(data, np.uint8), pixels) else None
 
 
-def _shrink(image: np.ndarray, size: tuple[int, int], for_a_moment: bool = False) -> np.ndarray | None:
+def _shrink(image: np.ndarray, smaller: np.ndarray) -> bool:
     height, width = image.shape[:2]
-    if for_a_moment:
-        smaller = _workspace.room("shrunk", size[1], size[0])
-    else:
-        smaller = np.empty((size[1], size[0], 3), np.uint8)
+    rows, columns = smaller.shape[:2]
     status = shrink_area(
-        image.ctypes.data, image.strides[0], height, width, smaller.ctypes.data, size[1], size[0], _workspace.address
+        image.ctypes.data, image.strides[0], height, width, smaller.ctypes.data, rows, columns, _workspace.address
     )
-    return smaller if status == OK else None
+    return status == OK
 
 
-def shrink(image: np.ndarray, size: tuple[int, int], for_a_moment: bool = False) -> np.ndarray:
+def shrink(
+    image: np.ndarray, size: tuple[int, int], *, for_a_moment: bool = False, into: np.ndarray | None = None
+) -> np.ndarray:
     """An image made `(width, height)`, no side longer than before, by area averaging, as OpenCV makes it.
 
-    With `for_a_moment` it stays only until this thread shrinks the next one.
+    Args:
+        for_a_moment: it stays only until this thread shrinks the next one.
+        into: where to make it, C-contiguous `uint8[height, width, 3]` of that size.
     """
     height, width = image.shape[:2]
     of_rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.strides[1:] == (3, 1)
     if of_rgb and (width % size[0] or height % size[1]) and _shrinking_agrees():
-        smaller = _shrink(image, size, for_a_moment)
-        if smaller is not None:
+        if into is None and for_a_moment:
+            smaller = _workspace.room("shrunk", size[1], size[0])
+        else:
+            smaller = np.empty((size[1], size[0], 3), np.uint8) if into is None else into
+        if _shrink(image, smaller):
             return smaller
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if into is None:
+        return smaller
+    into[:] = smaller
+    return into
 
 
 def prepare() -> None:
@@ -195,7 +211,8 @@ def _shrinking_agrees() -> bool:
     """Whether OpenCV adds up in the order of `shrink_area` (it may be compiled to fuse products and sums)."""
     for size in ((52, 39), (66, 50), (31, 49), (9, 50), (66, 7)):
         picture = probe(50, 67)
-        smaller = _shrink(picture, size)
-        if smaller is None or not np.array_equal(smaller, cv2.resize(picture, size, interpolation=cv2.INTER_AREA)):
+        smaller = np.empty((size[1], size[0], 3), np.uint8)
+        expected = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        if not _shrink(picture, smaller) or not np.array_equal(smaller, expected):
             return False
     return True

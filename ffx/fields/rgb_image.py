@@ -64,14 +64,26 @@ def resized_size(width: int, height: int, longest: int | None) -> tuple[int, int
     return max(1, int(ratio * width)), max(1, int(ratio * height))
 
 
-def resizer(image: np.ndarray, target_resolution: int | None, *, for_a_moment: bool = False) -> np.ndarray:
+def resizer(
+    image: np.ndarray,
+    target_resolution: int | None,
+    *,
+    for_a_moment: bool = False,
+    into: np.ndarray | None = None,
+) -> np.ndarray:
     """`image` shrunk by area averaging until no side is longer than `target_resolution` pixels.
 
-    With `for_a_moment` the result stays only until this thread shrinks the next one.
+    With `for_a_moment` the result stays only until this thread shrinks the next one. With `into`, C-contiguous
+    `uint8[height, width, 3]` of the right size, it is made there.
     """
     height, width = image.shape[:2]
     size = resized_size(width, height, target_resolution)
-    return image if size == (width, height) else shrink(image, size, for_a_moment)
+    if size != (width, height):
+        return shrink(image, size, for_a_moment=for_a_moment, into=into)
+    if into is None:
+        return image
+    into[:] = image
+    return into
 
 
 def _from_encoded(data: bytes, for_a_moment: bool) -> np.ndarray:
@@ -105,6 +117,8 @@ def as_pixels(value: Any, *, for_a_moment: bool = False) -> np.ndarray:
             pixels = np.asarray(value if value.mode == "RGB" else value.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
             raise FieldError(f"Pillow could not decode the image: {error}") from error
+    elif isinstance(value, EncodedPicture):
+        pixels = _from_encoded(value.data, for_a_moment)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         pixels = _from_encoded(value if isinstance(value, bytes) else bytes(value), for_a_moment)
     else:
@@ -123,12 +137,9 @@ def as_pixels(value: Any, *, for_a_moment: bool = False) -> np.ndarray:
     )
 
 
-def _to_yuv420(pixels: np.ndarray) -> np.ndarray:
-    """`uint8[n]`: the planes of an image, one behind the other."""
-    height, width = pixels.shape[:2]
-    planes = np.empty(yuv420_bytes(height, width), np.uint8)
-    rgb_to_yuv420(pixels, planes)
-    return planes
+def _reserve(malloc: Malloc, size: int) -> tuple[int, np.ndarray]:
+    """Memory that will be written to whole, so ffx's own `malloc` need not fill it with zeros."""
+    return getattr(malloc, "unfilled", malloc)(size)
 
 
 class RGBImageField(Field):
@@ -240,28 +251,39 @@ class RGBImageField(Field):
             with open(value, "rb") as handle:
                 value = handle.read()
         as_it_is = self._suitable_jpeg(value)
-        pixels = None
-        if as_it_is is None:
-            pixels = resizer(as_pixels(value, for_a_moment=True), self.max_resolution, for_a_moment=True)
-            height, width = pixels.shape[:2]
+        pixels = as_pixels(value, for_a_moment=True) if as_it_is is None else None
+        if pixels is None:
+            assert as_it_is is not None
+            width, height = as_it_is.width, as_it_is.height
         else:
-            height, width = as_it_is.height, as_it_is.width
+            width, height = resized_size(pixels.shape[1], pixels.shape[0], self.max_resolution)
         mode = self._mode(3 * height * width, malloc, value if pixels is None else pixels)
         if mode == "jpg":
             data = None if as_it_is is None else self._kept_jpeg(value, as_it_is)
             if data is None:
                 pixels = as_pixels(value) if pixels is None else pixels
+                pixels = resizer(pixels, self.max_resolution, for_a_moment=True)
                 data = encode_jpeg(pixels, self.jpeg_quality, self.tiled)
+            pointer, buffer = _reserve(malloc, data.size)
+            buffer[:] = data
         else:
-            pixels = as_pixels(value) if pixels is None else pixels
-            if pixels.shape != (height, width, 3):
-                raise FieldError("a JPEG's header and its pixels differ in size")
             mode = self.raw_mode
-            data = pixels.reshape(-1) if mode == "raw" else _to_yuv420(pixels)
+            pointer = self._store_pixels(as_pixels(value) if pixels is None else pixels, height, width, malloc)
         destination["mode"] = IMAGE_MODES[mode]
         destination["width"], destination["height"] = width, height
-        destination["data_ptr"], buffer = malloc(data.size)
-        buffer[:] = data
+        destination["data_ptr"] = pointer
+
+    def _store_pixels(self, pixels: np.ndarray, height: int, width: int, malloc: Malloc) -> int:
+        """Shrink an image to a size and store its pixels, without another copy of them; the pointer to them."""
+        if resized_size(pixels.shape[1], pixels.shape[0], self.max_resolution) != (width, height):
+            raise FieldError("a JPEG's header and its pixels differ in size")
+        if self.raw_mode == "raw":
+            pointer, buffer = _reserve(malloc, 3 * height * width)
+            resizer(pixels, self.max_resolution, into=buffer.reshape(height, width, 3))
+        else:
+            pointer, buffer = _reserve(malloc, yuv420_bytes(height, width))
+            rgb_to_yuv420(resizer(pixels, self.max_resolution, for_a_moment=True), buffer)
+        return pointer
 
     def _suitable_jpeg(self, value: Any) -> JpegHeader | None:
         """The header of a JPEG that may be stored as it is, if the mode is JPEG; else `None`."""

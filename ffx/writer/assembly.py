@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,17 +24,31 @@ _TYPE_IDS = {field_type: number for number, field_type in FIELD_TYPES.items()}
 _CUSTOM = 255
 
 
-def write_part(descriptor: int, offsets: np.ndarray, buffers: Sequence[Sequence[np.ndarray]]) -> None:
-    """Write a part's samples to their places; neighbours go out in one call."""
-    run: list[np.ndarray] = []
-    run_start = run_end = -1
-    for offset, pieces in zip(offsets.tolist(), buffers, strict=True):
-        if offset != run_end:
-            write_all(descriptor, run, run_start)
-            run, run_start, run_end = [], offset, offset
-        run.extend(pieces)
-        run_end += sum(piece.size for piece in pieces)
-    write_all(descriptor, run, run_start)
+def write_part(descriptor: int, offsets: np.ndarray, sizes: np.ndarray, stream: Sequence[np.ndarray]) -> None:
+    """Write samples of `sizes` bytes, which lie one behind the other in `stream`, to their `offsets`.
+
+    Neighbours go out in one call.
+    """
+    if not len(sizes):
+        return
+    ends = offsets + sizes
+    gaps = np.flatnonzero(offsets[1:] != ends[:-1]) + 1
+    pieces = deque(stream)
+    for first, stop in itertools.pairwise((0, *gaps.tolist(), len(sizes))):
+        write_all(descriptor, _cut(pieces, int(sizes[first:stop].sum())), int(offsets[first]))
+
+
+def _cut(pieces: deque[np.ndarray], size: int) -> list[np.ndarray]:
+    """Take the first `size` bytes away."""
+    taken = []
+    while size:
+        piece = pieces.popleft()
+        if piece.size > size:
+            pieces.appendleft(piece[size:])
+            piece = piece[:size]
+        taken.append(piece)
+        size -= piece.size
+    return taken
 
 
 class Assembly:

@@ -22,11 +22,13 @@ from ..format import ARGUMENT_BYTES, check_field_names, check_page_size
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from .assembly import Assembly
+from .blocks import BlockPool
 from .encoder import Arena
+from .encoding import Job, encode_here
 from .output import AtomicFile
 from .pictures import with_encoded_pictures
 from .sources import IndexedSource, Source, WebDatasetSource
-from .workers import Job, encode_here, encode_in_processes
+from .workers import encode_in_processes
 
 __all__ = ["DatasetWriter"]
 
@@ -180,7 +182,7 @@ class DatasetWriter:
             raise WriterError(f"{self.fname}: expected at least one sample, found an empty data set")
         # Compiled here, so that forked workers need not.
         xxh64(b"")
-        Arena(self.seed).draw()
+        Arena(self.seed, BlockPool()).draw()
         if any(isinstance(field, RGBImageField) for field in self.fields.values()):
             prepare()
         with AtomicFile(self.fname) as output:

@@ -20,6 +20,7 @@ from ..fields.base import Field
 from ..format import ALLOC_TABLE_TYPE, metadata_type
 from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
+from .blocks import BlockPool, PartBytes
 
 __all__ = ["LINK_TYPE", "ROW_TYPE", "Arena", "Encoder", "Part", "sample_values"]
 
@@ -41,7 +42,8 @@ class Part:
         rows: `ROW_TYPE[rows]`: one for each call of `malloc`.
         links: `LINK_TYPE[links]`: where in the records pointers stand.
         indices: each sample's index in the source, for messages: int64[n].
-        buffers: the stored bytes of each sample, each in pieces; they stay where they were made.
+        stream: the stored bytes, one sample behind the other, in as many pieces as there are blocks.
+        blocks: the memory in which they lie, for `BlockPool.give_back` when they are written.
     """
 
     sizes: np.ndarray
@@ -49,14 +51,15 @@ class Part:
     rows: np.ndarray
     links: np.ndarray
     indices: np.ndarray
-    buffers: list[list[np.ndarray]] = field(default_factory=list)
+    stream: list[np.ndarray] = field(default_factory=list)
+    blocks: list[np.ndarray] = field(default_factory=list)
 
     @property
     def bytes_held(self) -> int:
         """Bytes that wait to be written."""
         return int(self.sizes.sum())
 
-    def without_buffers(self) -> Part:
+    def without_bytes(self) -> Part:
         """What the process that assigns places needs of it."""
         return Part(self.sizes, self.metadata, self.rows, self.links, self.indices)
 
@@ -64,12 +67,19 @@ class Part:
 class Arena:
     """`malloc` for the fields of one sample after another.
 
+    Args:
+        seed: decides the random draws.
+        pool: where memory comes from.
+
     Attributes:
         sample: the sample's number, which with `seed` and `field_name` decides its random draws.
+        part: the bytes of all samples of a part.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pool: BlockPool) -> None:
         self.seed = seed
+        self.pool = pool
+        self.part = PartBytes(pool)
         self.sample = 0
         self.field_name = ""
         self.size = 0
@@ -85,14 +95,23 @@ class Arena:
 
     def __call__(self, size: int) -> tuple[int, np.ndarray]:
         """Reserve `size` bytes: a provisional pointer, and `uint8[size]` zeros to be filled."""
+        pointer, piece = self.unfilled(size)
+        piece[:] = 0
+        return pointer, piece
+
+    def unfilled(self, size: int) -> tuple[int, np.ndarray]:
+        """The same for a field that writes every byte: they hold anything at first, which saves a pass over them."""
         size = int(size)
         if size < 0:
             raise FieldError(f"malloc: expected a size of at least 0 bytes, found {size}")
-        piece, offset = np.zeros(size, dtype=np.uint8), self.size
+        # An empty piece takes a byte, so that no two have the same pointer: FFCV finds sizes by pointer.
+        room = self.part.reserve(max(size, 1))
+        if not size:
+            room[0] = 0
+        piece, offset = room[:size], self.size
         self.pieces.append(piece)
         self.offsets.append(offset)
-        # An empty piece takes a byte, so that no two have the same pointer: FFCV finds sizes by pointer.
-        self.size += max(size, 1)
+        self.size += room.size
         return (_MARK << 32) | offset, piece
 
     def draw(self) -> float:
@@ -134,6 +153,9 @@ class Encoder:
     Args:
         fields: field name -> field.
         seed: see `Arena.draw`.
+
+    Attributes:
+        pool: where a part's blocks go back to when they are written.
     """
 
     def __init__(self, fields: Mapping[str, Field], seed: int) -> None:
@@ -141,7 +163,8 @@ class Encoder:
         self.fields = list(fields.values())
         self.record_type = metadata_type([np.dtype(each.metadata_type) for each in self.fields])
         self.spans = [self.record_type.fields[f"f{number}"] for number in range(len(self.fields))]
-        self.arena = Arena(seed)
+        self.pool = BlockPool()
+        self.arena = Arena(seed, self.pool)
         self._empty()
 
     def _empty(self) -> None:
@@ -151,7 +174,7 @@ class Encoder:
         self._indices: list[int] = []
         self._rows: list[tuple[int, int, int, int]] = []
         self._links: list[tuple[int, int, int]] = []
-        self._buffers: list[list[np.ndarray]] = []
+        self.arena.part = PartBytes(self.pool)
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -210,8 +233,6 @@ class Encoder:
         self._records.append(record.tobytes())
         self._indices.append(index)
         self._sizes.append(arena.size)
-        # The byte that stands for an empty piece has to be written too.
-        self._buffers.append([piece if piece.size else np.zeros(1, dtype=np.uint8) for piece in arena.pieces])
         self.bytes_held += arena.size
 
     def take(self) -> Part:
@@ -222,7 +243,8 @@ class Encoder:
             np.array(self._rows, dtype=ROW_TYPE),
             np.array(self._links, dtype=LINK_TYPE),
             np.array(self._indices, dtype=np.int64),
-            self._buffers,
+            self.arena.part.stream,
+            self.arena.part.blocks,
         )
         self._empty()
         return part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +29,20 @@ class EncodedFolder:
 
     def __getitem__(self, index: int) -> tuple[EncodedPicture, int]:
         path, label = self.samples[index]
-        with open(path, "rb", buffering=0) as file:
-            return EncodedPicture(file.read()), label
+        return EncodedPicture(_read(path)), label
+
+
+def _read(path: str) -> bytes:
+    # What open().read() does, in half the system calls and without growing a buffer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def with_encoded_pictures(dataset: Any, fields: Mapping[str, Field]) -> Any:

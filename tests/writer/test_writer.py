@@ -16,7 +16,8 @@ from ffx.fields.rgb_image import resizer
 from ffx.kernels.checksum import xxh64
 from ffx.reader import Reader
 from ffx.writer import DatasetWriter, JPEGFolder
-from ffx.writer import workers as writer_workers
+from ffx.writer import encoding as writer_encoding
+from ffx.writer import waiting as writer_waiting
 from tests.pictures import decode_jpeg, encode_jpeg, make_picture
 from tests.writer.datasets import FEW_FIELDS, AllKinds, Large, all_fields
 
@@ -90,9 +91,9 @@ def test_bytes_do_not_depend_on_the_workers(write, digest, workers, chunksize, s
 
 def test_parts_of_any_size_give_the_same_bytes(write, digest, monkeypatch):
     expected = digest(write(AllKinds(), all_fields()))
-    monkeypatch.setattr(writer_workers, "_PART_SAMPLES", 2)
-    monkeypatch.setattr(writer_workers, "_PART_BYTES", 3000)
-    monkeypatch.setattr(writer_workers, "_WAITING_PARTS", 1)
+    monkeypatch.setattr(writer_encoding, "_PART_SAMPLES", 2)
+    monkeypatch.setattr(writer_encoding, "_PART_BYTES", 3000)
+    monkeypatch.setattr(writer_waiting, "_WAITING_PARTS", 1)
     assert digest(write(AllKinds(), all_fields(), "here.beton")) == expected
     for workers in (2, 3):
         assert digest(write(AllKinds(), all_fields(), "other.beton", workers, start_method="fork")) == expected
@@ -416,8 +417,8 @@ def test_webdataset_gives_the_same_bytes_for_any_number_of_workers(tmp_path, wri
     expected = digest(write_shards(shards, to_tuples))
     assert digest(write_shards(shards, to_tuples, 4)) == expected
     # Now with everything that waits for its turn kept on disk.
-    monkeypatch.setattr(writer_workers, "_PART_SAMPLES", 3)
-    monkeypatch.setattr(writer_workers, "_WAITING_BYTES", 1000)
+    monkeypatch.setattr(writer_encoding, "_PART_SAMPLES", 3)
+    monkeypatch.setattr(writer_waiting, "_WAITING_BYTES", 1000)
     assert digest(write_shards(shards, to_tuples, 3)) == expected
 
 

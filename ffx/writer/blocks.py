@@ -1,0 +1,59 @@
+"""Memory for stored bytes: parts are made in blocks, which serve again when their bytes stand in the file.
+
+Fresh memory costs a page fault for every few kilobytes, which for raw pixels is as much work as checking them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["BLOCK_BYTES", "BlockPool", "PartBytes"]
+
+# So much stays in the processor's cache until it is written.
+BLOCK_BYTES = 1 << 22
+
+
+class BlockPool:
+    """The blocks of one process that are not in use. It never has more than were in use at once."""
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def take(self, size: int) -> np.ndarray:
+        """A block, `uint8[n]` of at least `size` bytes that hold anything."""
+        if size <= BLOCK_BYTES and self._free:
+            return self._free.pop()
+        return np.empty(max(size, BLOCK_BYTES), dtype=np.uint8)
+
+    def give_back(self, blocks: Sequence[np.ndarray]) -> None:
+        """Blocks whose bytes nobody needs any more. Only usual ones are kept: a huge sample's memory is freed."""
+        self._free.extend(block for block in blocks if block.size == BLOCK_BYTES)
+
+
+class PartBytes:
+    """A part's bytes in the making, one reserved piece behind the other.
+
+    Attributes:
+        blocks: where they lie; give them back to the pool afterwards.
+    """
+
+    def __init__(self, pool: BlockPool) -> None:
+        self._pool = pool
+        self.blocks: list[np.ndarray] = []
+        self._filled: list[int] = []
+
+    def reserve(self, size: int) -> np.ndarray:
+        """`uint8[size]` that hold anything."""
+        if not self.blocks or self._filled[-1] + size > self.blocks[-1].size:
+            self.blocks.append(self._pool.take(size))
+            self._filled.append(0)
+        start = self._filled[-1]
+        self._filled[-1] = start + size
+        return self.blocks[-1][start : start + size]
+
+    @property
+    def stream(self) -> list[np.ndarray]:
+        """What was reserved so far, in order: the filled part of each block."""
+        return [block[:filled] for block, filled in zip(self.blocks, self._filled, strict=True)]
