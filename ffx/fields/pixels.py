@@ -28,7 +28,7 @@ __all__ = [
     "decode_ordinary_jpeg",
     "decoded_strictly",
     "is_ordinary",
-    "prepare",
+    "prepare_pixels",
     "probe",
     "shrink",
     "workspace_address",
@@ -175,7 +175,7 @@ def shrink(
     return into
 
 
-def prepare() -> None:
+def prepare_pixels() -> None:
     """Compile and check what this module uses, so that a process that is forked afterwards need not."""
     _decoder_agrees()
     _shrinking_agrees()

@@ -27,8 +27,8 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
-from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, shrink
-from .tiled_jpeg import encode_in_tiles, encode_untiled, retiled
+from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, prepare_pixels, shrink
+from .tiled_jpeg import encode_in_tiles, encode_untiled, prepare_tiles, retiled
 
 __all__ = [
     "IMAGE_MODES",
@@ -244,6 +244,12 @@ class RGBImageField(Field):
             "retile": self.retile,
             "raw_format": self.raw_format,
         }
+
+    def prepare(self) -> None:
+        """Compile and check what `encode` uses, so that processes that are forked afterwards need not."""
+        prepare_pixels()
+        if self.tiled and self.write_mode != "raw":
+            prepare_tiles(self.jpeg_quality)
 
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
         value = field

@@ -199,6 +199,18 @@ def test_an_opencv_that_encodes_otherwise_does_it_itself(monkeypatch, fresh_head
     assert tiled_jpeg._header_for(90) is None
 
 
+def test_what_a_field_prepares_serves_its_first_picture(fresh_headers):
+    for field, expected in (
+        (RGBImageField("raw"), 0),
+        (RGBImageField("jpg", tiled=False), 0),
+        (RGBImageField("jpg"), 1),
+    ):
+        field.prepare()
+        assert tiled_jpeg._header_for.cache_info().currsize == expected
+    store(RGBImageField("jpg"), make_picture(40, 48))
+    assert tiled_jpeg._header_for.cache_info().misses == 1
+
+
 def test_pictures_that_no_jpeg_holds_are_refused():
     with pytest.raises(FieldError, match="65501"):
         store(RGBImageField("jpg"), np.zeros((65501, 1, 3), np.uint8))
