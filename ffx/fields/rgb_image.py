@@ -28,7 +28,7 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
-from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, shrink
+from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, prepare, shrink
 from .tiled_jpeg import retiled, tiled
 
 __all__ = [
@@ -250,6 +250,14 @@ class RGBImageField(Field):
             "retile": self.retile,
             "raw_format": self.raw_format,
         }
+
+    def prepare_encoding(self) -> None:
+        prepare()
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        if self.write_mode != "raw":
+            encode_jpeg(pixels, self.jpeg_quality, self.tiled)
+        if self.raw_mode == "yuv420":
+            rgb_to_yuv420(pixels, np.empty(yuv420_bytes(16, 16), np.uint8))
 
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
         value = field
