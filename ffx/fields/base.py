@@ -52,8 +52,13 @@ class Field(ABC):
             field: the value.
             malloc: `malloc(size)` reserves `size` bytes of the file and returns `(pointer, buffer)`:
                 a number to be stored in the record (as eight bytes; the writer replaces it by the
-                offset in the file when that is known) and `uint8[size]` to be filled.
+                offset in the file when that is known) and `uint8[size]` zeros to be filled. ffx's own
+                writer also has `malloc.unfilled(size)`, for fields that write every byte: no zeros. The
+                memory serves again when the sample stands in the file: keep no reference to it.
         """
+
+    def prepare_encoding(self) -> None:  # noqa: B027 (most need nothing)
+        """Load what `encode` needs; the writer calls it once, before it forks processes that all need it."""
 
     @abstractmethod
     def get_decoder_class(self) -> type[Operation]:

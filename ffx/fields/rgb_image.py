@@ -28,7 +28,7 @@ from .image_decoders import (
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
 from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, prepare_pixels, shrink
-from .tiled_jpeg import encode_in_tiles, encode_untiled, prepare_tiles, retiled
+from .tiled_jpeg import encode_in_tiles, encode_untiled, retiled
 
 __all__ = [
     "IMAGE_MODES",
@@ -245,11 +245,13 @@ class RGBImageField(Field):
             "raw_format": self.raw_format,
         }
 
-    def prepare(self) -> None:
-        """Compile and check what `encode` uses, so that processes that are forked afterwards need not."""
+    def prepare_encoding(self) -> None:
         prepare_pixels()
-        if self.tiled and self.write_mode != "raw":
-            prepare_tiles(self.jpeg_quality)
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        if self.write_mode != "raw":
+            encode_jpeg(pixels, self.jpeg_quality, self.tiled)
+        if self.raw_mode == "yuv420":
+            rgb_to_yuv420(pixels, np.empty(yuv420_bytes(16, 16), np.uint8))
 
     def encode(self, destination: np.ndarray, field: Any, malloc: Malloc) -> None:
         value = field

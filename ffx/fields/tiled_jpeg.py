@@ -20,7 +20,7 @@ from ..kernels.tiles import tile_layout
 from ..kernels.turbojpeg import library
 from .pixels import decoded_strictly, probe, workspace_address
 
-__all__ = ["encode_in_tiles", "encode_untiled", "prepare_tiles", "retiled", "tile_interval", "tiled"]
+__all__ = ["encode_in_tiles", "encode_untiled", "retiled", "tile_interval", "tiled"]
 
 # By an MCU's width in pixels: how many a tile may have, the best first.
 _INTERVALS = {16: (2, 3), 8: (4, 6, 5, 3, 7, 2)}
@@ -133,11 +133,6 @@ def _header_for(quality: int) -> _Header | None:
         return None
     expected = tiled(encoded)
     return header if header is not None and np.array_equal(_encode(picture, header), expected) else None
-
-
-def prepare_tiles(quality: int) -> None:
-    """Compile what encoding at a quality uses, and compare its coefficients with OpenCV's."""
-    _header_for(quality)
 
 
 def encode_in_tiles(image: np.ndarray, quality: int) -> np.ndarray:

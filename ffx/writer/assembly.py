@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import FieldError, SampleError, WriterError
 from ..fields.base import Field
-from ..format import FieldDescType, HeaderType, Trailer, is_image_extension, pack_head, pack_tail
+from ..format import ALLOC_TABLE_TYPE, FieldDescType, HeaderType, Trailer, is_image_extension, pack_head, pack_tail
 from ..page_allocator import Move, PageAllocator
 from ..reader import FIELD_TYPES
 from .encoder import Encoder, Part, table_rows
@@ -22,6 +22,8 @@ __all__ = ["Assembly", "write_part"]
 _COPY_BYTES = 1 << 23
 _TYPE_IDS = {field_type: number for number, field_type in FIELD_TYPES.items()}
 _CUSTOM = 255
+# As `encoder.LINK_TYPE`, but `sample` counts within the file.
+_LINK_TYPE = np.dtype([("sample", "<i8"), ("position", "<u4"), ("offset", "<u8")])
 
 
 def write_part(descriptor: int, offsets: np.ndarray, sizes: np.ndarray, stream: Sequence[np.ndarray]) -> None:
@@ -51,6 +53,26 @@ def _cut(pieces: deque[np.ndarray], size: int) -> list[np.ndarray]:
     return taken
 
 
+class _Column:
+    """Values that become more and more, one behind the other: no object for each part, little room to spare."""
+
+    def __init__(self, dtype: np.dtype | str) -> None:
+        self._array = np.empty(0, dtype=dtype)
+        self._length = 0
+
+    def extend(self, values: np.ndarray) -> None:
+        start, stop = self._length, self._length + len(values)
+        if stop > len(self._array):
+            # Large arrays grow where they are or move by pages; neither copies them.
+            self._array.resize(stop + stop // 8 + 1024, refcheck=False)
+        self._array[start:stop] = values
+        self._length = stop
+
+    @property
+    def values(self) -> np.ndarray:
+        return self._array[: self._length]
+
+
 class Assembly:
     """Gives parts their places and keeps what the tables need.
 
@@ -66,11 +88,11 @@ class Assembly:
         self.descriptor_bytes = HeaderType.itemsize + len(fields) * FieldDescType.itemsize
         self.allocator = PageAllocator(self.descriptor_bytes + (length or 0) * self.record_bytes, page_size)
         self.samples = 0
-        self._metadata: list[bytes] = []
-        self._offsets: list[np.ndarray] = []
-        self._tables: list[np.ndarray] = []
-        self._checksums: list[np.ndarray] = []
-        self._links: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._metadata = _Column(f"V{self.record_bytes}")
+        self._offsets = _Column("<i8")
+        self._table = _Column(ALLOC_TABLE_TYPE)
+        self._checksums = _Column("<u8")
+        self._links = _Column(_LINK_TYPE)
 
     def accept(self, part: Part) -> np.ndarray:
         """Places for the next samples of the file: int64[n] offsets.
@@ -85,12 +107,14 @@ class Assembly:
             except FieldError as error:
                 index = int(part.indices[number])
                 raise SampleError(f"sample {index}: {error}", index) from error
-        self._tables.append(table_rows(part.rows, self.samples, offsets))
-        self._checksums.append(part.rows["checksum"].copy())
-        samples = part.links["sample"].astype(np.int64) + self.samples
-        self._links.append((samples, part.links["position"].copy(), part.links["offset"].copy()))
-        self._metadata.append(part.metadata)
-        self._offsets.append(offsets)
+        links = np.empty(len(part.links), dtype=_LINK_TYPE)
+        links["sample"] = part.links["sample"].astype(np.int64) + self.samples
+        links["position"], links["offset"] = part.links["position"], part.links["offset"]
+        self._table.extend(table_rows(part.rows, self.samples, offsets))
+        self._checksums.extend(part.rows["checksum"])
+        self._links.extend(links)
+        self._metadata.extend(np.frombuffer(part.metadata, dtype=f"V{self.record_bytes}"))
+        self._offsets.extend(offsets)
         self.samples += len(offsets)
         return offsets
 
@@ -100,8 +124,7 @@ class Assembly:
             raise WriterError("expected at least one sample, found an empty data set")
         head_bytes = self.descriptor_bytes + self.samples * self.record_bytes
         data_end, move = self.allocator.settle(head_bytes)
-        offsets, table = np.concatenate(self._offsets), np.concatenate(self._tables)
-        checksums = np.concatenate(self._checksums)
+        offsets, table, checksums = self._offsets.values, self._table.values, self._checksums.values
         if move is not None:
             _copy(descriptor, move)
             offsets = np.where(offsets < move.stop, offsets + move.shift, offsets)
@@ -134,14 +157,12 @@ class Assembly:
 
     def _linked_metadata(self, offsets: np.ndarray) -> np.ndarray:
         """All records, `uint8[samples, record_bytes]`, with pointers into the file."""
-        packed = np.frombuffer(bytearray(b"".join(self._metadata)), dtype=np.uint8)
-        records = packed.reshape(self.samples, self.record_bytes)
-        samples, positions, within = (np.concatenate(column) for column in zip(*self._links, strict=True))
-        pointers = (offsets[samples].astype(np.uint64) + within).astype("<u8").view(np.uint8).reshape(-1, 8)
-        for position in np.unique(positions).tolist():
-            chosen = positions == position
-            columns = np.arange(position, position + 8)
-            records[samples[chosen][:, None], columns] = pointers[chosen]
+        records = self._metadata.values.view(np.uint8).reshape(self.samples, self.record_bytes)
+        links = self._links.values
+        for position in np.unique(links["position"]).tolist():
+            chosen = links[links["position"] == position]
+            pointers = np.ndarray(self.samples, "<u8", records.data, position, (self.record_bytes,))
+            pointers[chosen["sample"]] = offsets[chosen["sample"]].astype(np.uint64) + chosen["offset"]
         return records
 
 

@@ -13,10 +13,11 @@ __all__ = ["BLOCK_BYTES", "BlockPool", "PartBytes"]
 
 # So much stays in the processor's cache until it is written.
 BLOCK_BYTES = 1 << 22
+_FREE_BLOCKS = 4
 
 
 class BlockPool:
-    """The blocks of one process that are not in use. It never has more than were in use at once."""
+    """The blocks of one process that are not in use: a few, however many were in use at once."""
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
@@ -28,8 +29,9 @@ class BlockPool:
         return np.empty(max(size, BLOCK_BYTES), dtype=np.uint8)
 
     def give_back(self, blocks: Sequence[np.ndarray]) -> None:
-        """Blocks whose bytes nobody needs any more. Only usual ones are kept: a huge sample's memory is freed."""
-        self._free.extend(block for block in blocks if block.size == BLOCK_BYTES)
+        """Blocks whose bytes nobody needs any more. A huge sample's is not kept."""
+        usual = [block for block in blocks if block.size == BLOCK_BYTES]
+        self._free.extend(usual[: max(0, _FREE_BLOCKS - len(self._free))])
 
 
 class PartBytes:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from ..errors import FieldError, FormatError, WriterError
 from ..fields.base import Field
-from ..fields.rgb_image import RGBImageField
 from ..format import ARGUMENT_BYTES, check_field_names, check_page_size
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
@@ -183,8 +182,9 @@ class DatasetWriter:
         xxh64(b"")
         Arena(self.seed, BlockPool()).draw()
         for field in self.fields.values():
-            if isinstance(field, RGBImageField):
-                field.prepare()
+            # Whatever has the methods of a field that are needed is taken for one.
+            if isinstance(field, Field):
+                field.prepare_encoding()
         with AtomicFile(self.fname) as output:
             assert output.temporary is not None
             assembly = Assembly(self.fields, source.length, self.page_size)

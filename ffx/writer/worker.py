@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -105,6 +106,9 @@ def worker_main(
     # This process's own: one core each is the division of labour. A forked one has the parent's setting.
     if method != "fork":
         cv2.setNumThreads(1)
+    else:
+        # Python's garbage collector writes into every object that it looks at: each inherited page would be copied.
+        gc.freeze()
     torch.set_num_threads(1)
     try:
         _Worker(connection, job, Place(shared, number)).run()

@@ -205,7 +205,7 @@ def test_what_a_field_prepares_serves_its_first_picture(fresh_headers):
         (RGBImageField("jpg", tiled=False), 0),
         (RGBImageField("jpg"), 1),
     ):
-        field.prepare()
+        field.prepare_encoding()
         assert tiled_jpeg._header_for.cache_info().currsize == expected
     store(RGBImageField("jpg"), make_picture(40, 48))
     assert tiled_jpeg._header_for.cache_info().misses == 1
