@@ -57,6 +57,11 @@ def _is_image_metadata(metadata: np.ndarray | None) -> bool:
     return metadata is not None and metadata.dtype == IMAGE_METADATA
 
 
+def _modes(metadata: np.ndarray) -> list[int]:
+    """The image modes that occur in a file, which decide what has to be compiled."""
+    return np.flatnonzero(np.bincount(metadata["mode"])).tolist()
+
+
 class SimpleRGBImageDecoder(Operation):
     """Whole images as they are stored: `uint8[batch, height, width, 3]`, all of one size.
 
@@ -113,7 +118,7 @@ class SimpleRGBImageDecoder(Operation):
             int(self.metadata["height"].max()),
             int(self.metadata["width"].max()),
         )
-        return NativeStep(kernel.decode_whole_images, tuple(words))
+        return NativeStep(kernel.whole_kernel(_modes(self.metadata)), tuple(words))
 
 
 class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
@@ -241,6 +246,10 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
             words[index] = float_bits(value)
         return tuple(words)
 
+    def _cropping_step(self, words: tuple[int, ...]) -> NativeStep:
+        native = kernel.cropping_kernel(_modes(self.metadata))
+        return NativeStep(native, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))
+
     def native_step(self, previous_state: State) -> NativeStep | None:
         return None
 
@@ -329,7 +338,7 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
             kernel.LOG_WIDE: log_wide,
         }
         words = self._crop_words(kernel.RANDOM_CROP, floats)
-        return NativeStep(kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))
+        return self._cropping_step(words)
 
 
 class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
@@ -357,4 +366,4 @@ class CenterCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         if not own or not _is_image_metadata(self.metadata):
             return None
         words = self._crop_words(kernel.CENTER_CROP, {kernel.SMALLEST: float(self.ratio)})
-        return NativeStep(kernel.decode_cropped_images, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))
+        return self._cropping_step(words)

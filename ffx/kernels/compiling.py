@@ -32,6 +32,7 @@ from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
 
 from ..errors import FfxWarning
+from .linking import Part, pack_part, unpack_part
 
 __all__ = ["cache_folder", "compiled", "compiled_callback"]
 
@@ -170,6 +171,22 @@ class _Results(caching.CompileResultCacheImpl):
     _locator_classes: ClassVar[list] = [_Locator]
 
 
+class _PartResults(_Results):
+    """Parts are kept as they are linked in, in files beside those of what Python calls."""
+
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        """For numba: what the names of the function's files begin with."""
+        return f"{super().get_filename_base(fullname, abiflags)}.part"
+
+    def reduce(self, result: Any) -> tuple[Any, ...]:
+        """For numba: what to write."""
+        return pack_part(result)
+
+    def rebuild(self, target_context: Any, payload: tuple[Any, ...]) -> Any:
+        """For numba: the opposite."""
+        return unpack_part(target_context, payload)
+
+
 class _CheckedFiles(caching.IndexDataCacheFile):
     """numba's files of one function, each copy behind its checksum: damaged machine code ends the process."""
 
@@ -221,19 +238,31 @@ class _KernelCache(caching.Cache):
             return None
 
 
-def _cached(compiler: Any, function: Callable) -> Any:
+class _PartCache(_KernelCache):
+    _impl_class = _PartResults
+
+
+def _cached(compiler: Any, function: Callable, cache: type[_KernelCache] = _KernelCache) -> Any:
     if cache_folder() is not None:
         # What numba's enable_caching does, with our cache.
-        compiler._cache = _KernelCache(function)
+        compiler._cache = cache(function)
     return compiler
 
 
 def compiled(function: Callable) -> Any:
     """Compile a kernel when it is first called, or take its copy from disk: no GIL, IEEE division without exceptions.
 
+    Called from Python it is machine code; compiled code that calls it takes it in (`ffx.kernels.linking`).
+
     No fastmath: results must not depend on how a compiler groups additions.
     """
-    return _cached(numba.njit(nogil=True, error_model="numpy")(function), function)
+    options = {"nogil": True, "error_model": "numpy"}
+    kernel = _cached(numba.njit(**options)(function), function)
+    # Made when it is first wanted: with all kernels on disk, hardly any is.
+    part = functools.cache(lambda: _cached(Part(function, options), function, _PartCache))
+    kernel.get_call_template = lambda args, kws: part().get_call_template(args, kws)
+    kernel.get_overload = lambda signature: part().get_overload(signature)
+    return kernel
 
 
 def compiled_callback(signature: Any, function: Callable) -> Any:

@@ -91,7 +91,7 @@ STATUS_TEXT = {
     SIZE_MISMATCH: "its stored size differs from what the metadata say",
     NO_MEMORY: "there was no memory for its decoded image",
     OUT_OF_TARGET: "its data are larger than the buffer for them",
-    UNKNOWN_MODE: "its image mode is neither JPEG nor raw",
+    UNKNOWN_MODE: "its image mode is unknown, or none that the file had when the loader was made",
     NO_DECODER: "the JPEG decoder could not be started",
 }
 
