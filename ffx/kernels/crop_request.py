@@ -13,7 +13,17 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled
-from .image import FLIP_KEY, FLIP_PROBABILITY, HEIGHT, INTERPOLATION, RAW_MODE, WIDTH, _crop_for, _record
+from .image import (
+    FLIP_KEY,
+    FLIP_PROBABILITY,
+    HEIGHT,
+    INTERPOLATION,
+    RAW_MODE,
+    WIDTH,
+    YUV420_MODE,
+    _crop_for,
+    _record,
+)
 from .image import OWN_WORDS as IMAGE_WORDS
 from .memory import array_at, load_u32
 from .rng import uniform
@@ -39,13 +49,10 @@ __all__ = [
     "REQUEST_WORDS",
     "ROW_RULE",
     "TOP",
-    "YUV420_MODE",
     "request_crops",
     "stored_bytes",
     "write_request",
 ]
-
-YUV420_MODE = 2
 
 # The words of a request.
 OFFSET = 0  # of the image's first byte in the data that come with the requests
