@@ -38,6 +38,9 @@ __all__ = ["cache_folder", "compiled", "compiled_callback"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DAYS_KEPT = 30
+# `ffx.kernels.linking` relies on numba's own classes: it was tried with all versions from 0.61 to 0.68. With others
+# functions are compiled in numba's usual way, which takes three times as long the first time.
+_PARTS_FROM, _PARTS_BEFORE = (0, 61), (0, 69)
 _LOCK = "lock"
 _DIGEST_BYTES = 32
 # What reading damaged files raises.
@@ -258,6 +261,8 @@ def compiled(function: Callable) -> Any:
     """
     options = {"nogil": True, "error_model": "numpy"}
     kernel = _cached(numba.njit(**options)(function), function)
+    if not _PARTS_FROM <= numba.version_info.short < _PARTS_BEFORE:
+        return kernel
     # Made when it is first wanted: with all kernels on disk, hardly any is.
     part = functools.cache(lambda: _cached(Part(function, options), function, _PartCache))
     kernel.get_call_template = lambda args, kws: part().get_call_template(args, kws)

@@ -103,6 +103,69 @@ def test_a_copy_with_changed_bytes_is_not_run(folder):
     assert run(USE, folder) == "42 1"
 
 
+CALLING = """
+import numpy as np
+from ffx.kernels.compiling import compiled
+from some_kernels import twice
+
+@compiled
+def several(value):
+    return twice(value) + twice(1) + twice(20)
+
+@compiled
+def row(count):
+    return np.arange(count)
+
+@compiled
+def total(count):
+    return several(row(count).sum())
+"""
+CALL = "from calling import several, total; print(several(7), total(4))"
+
+
+def copies(folder, pattern):
+    return list(folder.glob(f"ffx/kernels-*/**/{pattern}.nbc"))
+
+
+def test_what_compiled_code_calls_is_kept_once_and_not_as_machine_code(folder):
+    (folder.parent / "calling.py").write_text(CALLING)
+    assert run(CALL, folder) == "56 54"
+    # One copy for all constants, and none that Python could call.
+    assert len(copies(folder, "some_kernels.twice-*")) == len(copies(folder, "some_kernels.twice-*.part.*")) == 1
+    assert len(copies(folder, "calling.several-*")) == 2  # called by Python, and by `total`
+    assert run(USE, folder) == "42 0"
+    assert run(f"{USE}; {CALL}", folder) == "42 1\n56 54"
+
+
+def test_a_version_of_numba_that_was_not_tried_compiles_in_its_usual_way(folder):
+    (folder.parent / "calling.py").write_text(CALLING)
+    future = "import numba; numba.version_info = numba.version_info._replace(short=(0, 999)); "
+    assert run(future + CALL, folder) == "56 54"
+    assert not copies(folder, "*.part.*") and len(copies(folder, "some_kernels.twice-*")) == 1
+
+
+def test_kept_parts_are_linked_into_new_callers(folder):
+    (folder.parent / "calling.py").write_text(CALLING)
+    run(CALL, folder)
+    for path in copies(folder, "calling.total-*"):
+        path.unlink()
+    times = {path: path.stat().st_mtime_ns for path in copies(folder, "*")}
+    assert run(CALL, folder) == "56 54"
+    assert len(copies(folder, "calling.total-*")) == 1
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_a_damaged_part_is_compiled_again(folder):
+    (folder.parent / "calling.py").write_text(CALLING)
+    run(CALL, folder)
+    for path in copies(folder, "calling.total-*"):
+        path.unlink()
+    for path in copies(folder, "*.part.*"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert run(CALL, folder) == "56 54"
+    assert all(path.stat().st_size > 100 for path in copies(folder, "*.part.*"))
+
+
 def test_native_steps_are_kept_too(folder):
     code = (
         "from ffx.kernels.scalar import copy_scalars as kernel; print(kernel.address > 0, kernel._compiled.cache_hits)"
