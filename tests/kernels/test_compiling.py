@@ -141,7 +141,7 @@ def test_a_version_of_numba_that_was_not_tried_compiles_in_its_usual_way(folder)
     (folder.parent / "calling.py").write_text(CALLING)
     future = "import numba; numba.version_info = numba.version_info._replace(short=(0, 999)); "
     assert run(future + CALL, folder) == "56 54"
-    assert not copies(folder, "*.part.*") and len(copies(folder, "some_kernels.twice-*")) == 1
+    assert copies(folder, "some_kernels.twice-*") and not copies(folder, "*.part.*")
 
 
 def test_kept_parts_are_linked_into_new_callers(folder):
