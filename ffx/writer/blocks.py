@@ -1,6 +1,7 @@
 """Memory for stored bytes: parts are made in blocks, which serve again when their bytes stand in the file.
 
-Fresh memory costs a page fault for every few kilobytes, which for raw pixels is as much work as checking them.
+A sample's bytes follow the one's before it, so a part goes out in few calls, and its memory need be neither asked of
+the system nor filled with zeros for each sample anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 __all__ = ["BLOCK_BYTES", "BlockPool", "PartBytes"]
 
-# So much stays in the processor's cache until it is written.
+# About ten raw pictures: few enough to be in the processor's cache still when they are written.
 BLOCK_BYTES = 1 << 22
 _FREE_BLOCKS = 4
 
