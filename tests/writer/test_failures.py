@@ -274,6 +274,8 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
 def write_slowly(folder, workers):
     """A writer's process, in a session of its own, as a terminal would start it."""
     os.setsid()
+    # Whoever runs the tests in the background of a shell has Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(folder / "errors", "w", buffering=1) as errors:
         try:
             writer = DatasetWriter(folder / "out.beton", FEW_FIELDS, num_workers=workers, progress=False)
