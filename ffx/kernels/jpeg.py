@@ -1,11 +1,11 @@
 """Decode JPEG to RGB from nogil code: the part that a crop needs, or the whole, by libturbojpeg.
 
-Crops of ordinary files go to a decoder of our own (`ffx.kernels.jpeg_baseline`); what it declines comes back here.
+Ordinary files go to a decoder of our own (`ffx.kernels.jpeg_baseline`); what it declines comes back here. A crop of
+a JPEG with restart markers reads little beside what lies under it, so damage elsewhere in it stays unseen.
 
 The decompressor's handle is word 0 of the thread's words, created on first use. Decoding is as
 accurate as the library can (slow integer DCT, smooth upsampling of chroma unless the caller wants it
-fast), and a warning of the library (data that end early, a wrong code) counts as damage. Of a JPEG in
-tiles a crop reads only the tiles under it (`ffx.kernels.tiles`), so damage elsewhere in it stays unseen.
+fast), and a warning of the library (data that end early, a wrong code) counts as damage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from .compiling import compiled
 from .jpeg_baseline import DECLINED, decode_baseline_region
 from .memory import copy_bytes, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
-from .tiles import splice
 from .turbojpeg import (
     library_version,
     pack_two,
@@ -197,34 +196,25 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
     if top < 0 or left < 0 or height < 1 or width < 1 or top + height > image_height or left + width > image_width:
         status, _, _ = _read_header(thread, data, size, image_height, image_width)
         return OUT_OF_FILE if status == OK else status, zero, zero, zero, zero, zero, zero
-    if fast_upsampling == 0:
-        found = decode_baseline_region(thread, data, size, image_height, image_width, top, left, height, width)
-        if found[0] != DECLINED:
-            return found
-    part_top, part_left = zero, zero
-    crop = (image_height, image_width, top, left, height, width)
-    tiles, tiles_size, tiles_top, tiles_left, tiles_height, tiles_width = splice(
-        thread, data, size, crop, fast_upsampling == 0
+    found = decode_baseline_region(
+        thread, data, size, image_height, image_width, top, left, height, width, np.int64(fast_upsampling)
     )
-    if tiles != 0:
-        data, size, part_top, part_left = tiles, tiles_size, tiles_top, tiles_left
-        image_height, image_width = tiles_height, tiles_width
-    status, address, stride, first_row, first_column, rows, columns = _decode_part(
-        thread, data, size, image_height, image_width, top - part_top, left - part_left, height, width, fast_upsampling
-    )
-    return status, address, stride, part_top + first_row, part_left + first_column, rows, columns
+    if found[0] != DECLINED:
+        return found
+    return _decode_part(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling)
 
 
 @compiled
 def decode_whole(thread, data, size, height, width, target_address, target_stride, fast_upsampling=0):
     """Decode a JPEG of `height` x `width` pixels into RGB uint8 rows; a status (`ffx.kernels.step`)."""
-    if fast_upsampling == 0:
-        zero = np.int64(0)
-        found = decode_baseline_region(thread, data, size, height, width, zero, zero, height, width)
-        if found[0] != DECLINED:
-            for row in range(height):
-                copy_bytes(target_address + row * target_stride, found[1] + row * found[2], 3 * width)
-            return OK
+    zero = np.int64(0)
+    found = decode_baseline_region(
+        thread, data, size, height, width, zero, zero, height, width, np.int64(fast_upsampling)
+    )
+    if found[0] != DECLINED:
+        for row in range(height):
+            copy_bytes(target_address + row * target_stride, found[1] + row * found[2], 3 * width)
+        return OK
     status, handle, _ = _read_header(thread, data, size, height, width)
     if status != OK:
         return status

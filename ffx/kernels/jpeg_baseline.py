@@ -2,7 +2,8 @@
 
 MCUs (the units of blocks that a JPEG is coded in) beside the crop are read over without coefficients, and
 jumped over where a restart marker allows it. Those under the crop go through the inverse DCT into two rows of
-MCUs, out of which rows of RGB are made as soon as the chroma below is there. Pixels equal libjpeg's.
+MCUs, out of which rows of RGB are made as soon as the chroma below is there. Pixels equal libjpeg's, with its
+smooth upsampling of chroma, which looks one sample beyond the crop, and with its fast one, which repeats samples.
 
 Only what encoders usually write is decoded (`ffx.kernels.jpeg_header`). Everything else, and all that is
 damaged, is declined, so that one decoder judges it.
@@ -28,7 +29,15 @@ from .huffman import (
 )
 from .huffman_tables import TABLE_BYTES, make_table
 from .idct import fill_block, inverse_dct
-from .jpeg_color import SPILL_BYTES, SUMS_SPILL, convert_full, convert_grey, convert_halved, sum_chroma
+from .jpeg_color import (
+    SPILL_BYTES,
+    SUMS_SPILL,
+    convert_full,
+    convert_grey,
+    convert_halved,
+    convert_repeated,
+    sum_chroma,
+)
 from .jpeg_header import (
     AC_TABLES,
     COMPONENTS,
@@ -49,7 +58,7 @@ from .step import OK
 
 __all__ = ["DECLINED", "decode_baseline_region"]
 
-_PIXELS_AREA, _TABLES_AREA, _DATA_AREA, _PLANES_AREA = 1, 7, 8, 9
+_PIXELS_AREA, _TABLES_AREA, _DATA_AREA, _PLANES_AREA = 1, 3, 5, 6
 
 # The tables' area: what is kept between pictures, and small things.
 _FRAME = 0
@@ -209,7 +218,9 @@ def _decode_row(area, frame, planes, stride, first, count, mcu_row, mcus_a_row):
 
 
 @compiled
-def _make_row(frame, planes, stride, row, left, width, first_column, chroma_height, chroma_width, target):
+def _make_row(
+    frame, planes, stride, row, left, width, first_column, chroma_height, chroma_width, fast_upsampling, target
+):
     """One row of RGB from the planes, which begin at chroma's `first_column`: `width` pixels from column `left`."""
     horizontal, vertical = frame[HORIZONTAL], frame[VERTICAL]
     luma = _plane_row(planes, horizontal * stride, 16 * vertical, row) + left - horizontal * first_column
@@ -227,6 +238,10 @@ def _make_row(frame, planes, stride, row, left, width, first_column, chroma_heig
         convert_full(target, luma, blue + near + left - first_column, red + near + left - first_column, width)
         return
     first, last = left >> 1, (left + width - 1) >> 1
+    if fast_upsampling != 0:
+        beyond = near + first - first_column
+        convert_repeated(target, luma, blue + beyond, red + beyond, width)
+        return
     blue_sums = red + 16 * stride + SPILL_BYTES
     red_sums = blue_sums + 2 * (last - first + 3 + SUMS_SPILL)
     halves_rows = vertical == 2
@@ -237,7 +252,7 @@ def _make_row(frame, planes, stride, row, left, width, first_column, chroma_heig
 
 
 @compiled
-def _decode(thread, area, frame, end, image_height, image_width, top, left, height, width):
+def _decode(thread, area, frame, end, image_height, image_width, top, left, height, width, fast_upsampling):
     """Decode into the pixels' area; its address, or DECLINED. `left` is even where chroma has half the columns."""
     declined = np.int64(DECLINED)
     horizontal, vertical = frame[HORIZONTAL], frame[VERTICAL]
@@ -245,10 +260,12 @@ def _decode(thread, area, frame, end, image_height, image_width, top, left, heig
     mcu_rows = (image_height + 8 * vertical - 1) // (8 * vertical)
     chroma_width = (image_width + horizontal - 1) // horizontal
     chroma_height = (image_height + vertical - 1) // vertical
-    # libjpeg repeats samples where there are no more than two.
-    if horizontal == 2 and chroma_width <= 2:
-        return declined
-    around_columns, around_rows = horizontal - 1, vertical - 1
+    around_columns = around_rows = np.int64(0)
+    if fast_upsampling == 0:
+        # libjpeg repeats samples where there are no more than two.
+        if horizontal == 2 and chroma_width <= 2:
+            return declined
+        around_columns, around_rows = horizontal - 1, vertical - 1
     first_mcu = max(left // horizontal - around_columns, 0) >> 3
     last_mcu = min((left + width - 1) // horizontal + around_columns, chroma_width - 1) >> 3
     first_row = max((top + around_rows) // vertical - around_rows, 0) >> 3
@@ -279,7 +296,19 @@ def _decode(thread, area, frame, end, image_height, image_width, top, left, heig
             ready = min(ready, 8 * vertical * (mcu_row + 1) - around_rows)
         while row < ready:
             target = pixels + 3 * width * (row - top)
-            _make_row(frame, planes, stride, row, left, width, 8 * first_mcu, chroma_height, chroma_width, target)
+            _make_row(
+                frame,
+                planes,
+                stride,
+                row,
+                left,
+                width,
+                8 * first_mcu,
+                chroma_height,
+                chroma_width,
+                fast_upsampling,
+                target,
+            )
             row += 1
     if to_the_end and not _read_to_end(area, mcus):
         return declined
@@ -287,7 +316,7 @@ def _decode(thread, area, frame, end, image_height, image_width, top, left, heig
 
 
 @compiled
-def decode_baseline_region(thread, data, size, image_height, image_width, top, left, height, width):
+def decode_baseline_region(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling):
     """Decode the part of a JPEG that covers a crop, as `ffx.kernels.jpeg.decode_region`.
 
     Returns:
@@ -306,7 +335,8 @@ def decode_baseline_region(thread, data, size, image_height, image_width, top, l
     right = left + width
     left = left // frame[HORIZONTAL] * frame[HORIZONTAL]
     width = right - left
-    pixels = _decode(thread, area, frame, data + size, image_height, image_width, top, left, height, width)
+    end = data + size
+    pixels = _decode(thread, area, frame, end, image_height, image_width, top, left, height, width, fast_upsampling)
     if pixels == DECLINED:
         return declined, zero, zero, zero, zero, zero, zero
     return np.int64(OK), pixels, 3 * width, np.int64(top), left, np.int64(height), width

@@ -1,8 +1,8 @@
 """From a JPEG's planes to rows of RGB: chroma made smooth, then ITU-R BT.601's YCbCr at full range.
 
 Chroma of half the columns is weighed 3 : 1 between the two nearest samples, chroma of half the rows likewise before
-that, with libjpeg's rounding ("fancy upsampling"); at the picture's edge the last sample counts twice. The conversion
-is libjpeg's, in integers with 16 fractional bits.
+that, with libjpeg's rounding ("fancy upsampling"); at the picture's edge the last sample counts twice. Fast upsampling
+repeats samples instead. The conversion is libjpeg's, in integers with 16 fractional bits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from .compiling import compiled
 from .memory import array_at
 from .simd import Vectors, i8, i16, vector_kernel
 
-__all__ = ["SPILL_BYTES", "SUMS_SPILL", "convert_full", "convert_grey", "convert_halved", "sum_chroma"]
+__all__ = [
+    "SPILL_BYTES",
+    "SUMS_SPILL",
+    "convert_full",
+    "convert_grey",
+    "convert_halved",
+    "convert_repeated",
+    "sum_chroma",
+]
 
 _PIXELS = 32  # that one vector step makes
 _SUMS = 16  # chroma samples that one vector step takes
@@ -129,6 +137,19 @@ def _full_body(vectors: Vectors, target, luma, blue, red):
 _full = vector_kernel(_full_body, 4)
 
 
+def _repeated_body(vectors: Vectors, target, luma, blue, red):
+    middle = vectors.fill(_WORDS, 128)
+    chroma = []
+    for address in (blue, red):
+        samples = vectors.widen(vectors.load(address, ir.VectorType(i8, _SUMS)), i16)
+        # An even pixel and the odd one behind it have the same sample.
+        chroma.append([vectors.builder.sub(samples, middle)] * 2)
+    _store_colours(vectors, target, _even_and_odd(vectors, luma), *chroma)
+
+
+_repeated = vector_kernel(_repeated_body, 4)
+
+
 def _grey_body(vectors: Vectors, target, luma):
     packed = vectors.pack_bytes_by_lane(*_even_and_odd(vectors, luma))
     _store_pixels(vectors, target, [packed] * 3)
@@ -195,6 +216,13 @@ def convert_full(target, luma, blue, red, width):
     """A row of RGB from samples of all three."""
     for start in range(0, width, _PIXELS):
         _full((target + 3 * start, luma + start, blue + start, red + start))
+
+
+@compiled
+def convert_repeated(target, luma, blue, red, width):
+    """A row of RGB from luma and chroma of half the columns, each sample for two pixels; the first is an even one."""
+    for start in range(0, width, _PIXELS):
+        _repeated((target + 3 * start, luma + start, blue + start // 2, red + start // 2))
 
 
 @compiled

@@ -185,7 +185,7 @@ def float_bits(value: float) -> int:
 
 
 # A thread's words: 0 the JPEG decoder's handle, then (address, capacity) of each scratch area.
-SCRATCH_AREAS = 10
+SCRATCH_AREAS = 7
 THREAD_WORDS = 2 + 2 * SCRATCH_AREAS
 
 _realloc = types.ExternalFunction("realloc", types.int64(types.int64, types.int64))

@@ -1,13 +1,11 @@
-"""Cut the tiles under a crop out of a JPEG that has restart markers, as a small JPEG of its own.
+"""Where a JPEG's restart markers and tiles lie.
 
 A restart marker ends a run of MCUs (the units of 8 to 32 pixels a side that a JPEG codes one after the
 other) after which the decoder begins anew. Where the runs divide the picture's rows of MCUs evenly, the
-picture is a grid of *tiles* that can be decoded one without the other. `splice` copies those that a crop
-needs behind the picture's header, corrects size and markers, and what comes out is an ordinary JPEG of
-just these tiles. Nothing beside the JPEG itself is needed: tiles are found by their markers.
+picture is a grid of *tiles* that can be decoded one without the other: `ffx.kernels.retile` makes such JPEGs,
+and of those the decoder (`ffx.kernels.jpeg_baseline`) jumps over what lies beside a crop.
 
-Everything here only reads and writes memory that it was given or made; a JPEG of another kind, and one
-whose markers are not in order, is declined, so that the ordinary decoder judges it.
+Everything here only reads memory that it was given.
 """
 
 from __future__ import annotations
@@ -18,23 +16,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from .compiling import compiled
-from .memory import copy_bytes, load_i64, load_u8, scratch, store_i64, store_u8
+from .memory import load_u8
 
-__all__ = ["next_marker", "splice", "tile_layout"]
-
-_SPLICED_AREA = 5
-_STARTS_AREA = 6
+__all__ = ["next_marker", "tile_layout"]
 
 # The second byte of a marker; the first is 0xFF.
-_START, _END, _SCAN, _INTERVAL, _RESTART = 0xD8, 0xD9, 0xDA, 0xDD, 0xD0
+_START, _SCAN, _INTERVAL = 0xD8, 0xDA, 0xDD
 _BASELINE, _EXTENDED, _HUFFMAN, _QUANTIZATION = 0xC0, 0xC1, 0xC4, 0xDB
-_JFIF, _ADOBE, _LAST_APPLICATION, _COMMENT = 0xE0, 0xEE, 0xEF, 0xFE
+_FIRST_APPLICATION, _LAST_APPLICATION, _COMMENT = 0xE0, 0xEF, 0xFE
 
-# Smooth upsampling mixes a chroma sample with the next one on the nearer side. Tiles begin on even pixels,
-# so a crop needs a neighbouring tile only where it reaches the common edge.
-_CONTEXT = 1
-# The library upsamples chroma of one or two columns in another way than that of wider pictures.
-_LEAST_WIDTH = 8
 _BLOCK_BYTES = 32
 
 
@@ -152,127 +142,7 @@ def tile_layout(data, size):
                 return none
             found = position + 2 + length, max(interval, zero), unit_height, unit_width
             return (*found, _u16(frame + 5), _u16(frame + 7))
-        elif not (marker in (_HUFFMAN, _QUANTIZATION, _COMMENT) or _JFIF <= marker <= _LAST_APPLICATION):
+        elif not (marker in (_HUFFMAN, _QUANTIZATION, _COMMENT) or _FIRST_APPLICATION <= marker <= _LAST_APPLICATION):
             return none
         position += 2 + length
     return none
-
-
-@compiled
-def _copy_header(target, data, scan, height, width):
-    """Copy what decoding needs of a header that ends at `scan`, with another size; bytes written, at most `scan`."""
-    store_u8(target, np.uint8(0xFF))
-    store_u8(target + 1, np.uint8(_START))
-    position, written = np.int64(2), np.int64(2)
-    while position + 4 <= scan:
-        marker = np.int64(load_u8(data + position + 1))
-        count = 2 + _u16(data + position + 2)
-        if count > scan - position:
-            break
-        # Of the applications' segments these two tell the colour space; others may be long.
-        described = _JFIF < marker <= _LAST_APPLICATION and marker != _ADOBE
-        if not described and marker != _COMMENT:
-            copy_bytes(target + written, data + position, count)
-            if marker in (_BASELINE, _EXTENDED) and count >= 9:
-                for index, value in enumerate((height >> 8, height, width >> 8, width)):
-                    store_u8(target + written + 5 + index, np.uint8(value & 255))
-            written += count
-        position += count
-    return written
-
-
-@compiled
-def _find_starts(data, size, scan, starts, last, tiles):
-    """Store the offsets at which tiles 0 … last + 1 begin; whether their markers are there and in order.
-
-    The offset behind the picture's last tile is that behind the end-of-image marker.
-    """
-    store_i64(starts, scan)
-    place, end = data + scan, data + size
-    for tile in range(last + 1):
-        place = next_marker(place, end)
-        if place == end:
-            return False
-        expected = _END if tile == tiles - 1 else _RESTART + (tile & 7)
-        if load_u8(place + 1) != expected:
-            return False
-        place += 2
-        store_i64(starts + 8 * (tile + 1), place - data)
-    return True
-
-
-@compiled
-def _copy_tiles(target, written, data, starts, grid):
-    """Copy the tiles `(across, top, bottom, left, right)` of a grid behind `written` bytes; bytes written then."""
-    across, top, bottom, left, right = grid
-    restart = np.int64(0)
-    for row in range(top, bottom):
-        first = starts + 8 * (row * across)
-        begin = load_i64(first + 8 * left)
-        count = load_i64(first + 8 * right) - begin
-        copy_bytes(target + written, data + begin, count)
-        for column in range(left, right):
-            behind = target + written + load_i64(first + 8 * (column + 1)) - begin
-            store_u8(behind - 2, np.uint8(0xFF))
-            store_u8(behind - 1, np.uint8(_RESTART + (restart & 7)))
-            restart += 1
-        written += count
-    store_u8(target + written - 1, np.uint8(_END))
-    return written
-
-
-@compiled
-def _tile_range(begin, count, unit, tile, side, smooth):
-    """`(first, last + 1)` of the tiles that a crop needs along one side of the picture."""
-    context = _CONTEXT if smooth and unit == 16 else 0
-    first = max(begin - context, 0) // tile
-    stop = (min(begin + count + context, side) + tile - 1) // tile
-    return first, stop
-
-
-@compiled
-def splice(thread, data, size, crop, smooth):
-    """A small JPEG of the tiles that a crop needs, in the thread's scratch.
-
-    Its pixels under the crop equal those of the whole picture.
-
-    Args:
-        thread: address of the thread's words.
-        data, size: the JPEG's address and bytes.
-        crop: `(image_height, image_width, top, left, height, width)`, the crop within the image.
-        smooth: whether chroma will be upsampled smoothly, which looks beyond a crop's edge.
-
-    Returns:
-        `(address, size, top, left, height, width)`: the small JPEG, and the part of the picture that it shows.
-        The address is 0 where the JPEG has no tiles, where they bring nothing, where their markers up to
-        the last one needed are not in order, and where memory is short.
-    """
-    zero = np.int64(0)
-    none = (zero, zero, zero, zero, zero, zero)
-    image_height, image_width, top, left, height, width = crop
-    scan, interval, unit_height, unit_width, found_height, found_width = tile_layout(data, size)
-    if interval == 0 or found_height != image_height or found_width != image_width:
-        return none
-    units_across = (image_width + unit_width - 1) // unit_width
-    rows = (image_height + unit_height - 1) // unit_height
-    if units_across % interval != 0:
-        return none
-    across, tile_width = units_across // interval, interval * unit_width
-    first_row, stop_row = _tile_range(top, height, unit_height, unit_height, image_height, smooth)
-    first, stop = _tile_range(left, width, unit_width, tile_width, image_width, smooth)
-    if first > 0 and image_width - first * tile_width < _LEAST_WIDTH:
-        first -= 1
-    tiles = rows * across
-    # A tile has at least a byte and its marker: a size that is a lie costs no memory.
-    if (stop_row - first_row) * (stop - first) == tiles or 3 * tiles > size:
-        return none
-    last = (stop_row - 1) * across + stop - 1
-    starts = scratch(thread, _STARTS_AREA, 8 * (last + 2))
-    target = scratch(thread, _SPLICED_AREA, size)
-    if starts == 0 or target == 0 or not _find_starts(data, size, scan, starts, last, tiles):
-        return none
-    part_height = min(stop_row * unit_height, image_height) - first_row * unit_height
-    part_width = min(stop * tile_width, image_width) - first * tile_width
-    written = _copy_header(target, data, scan, part_height, part_width)
-    written = _copy_tiles(target, written, data, starts, (across, first_row, stop_row, first, stop))
-    return target, written, first_row * unit_height, first * tile_width, part_height, part_width

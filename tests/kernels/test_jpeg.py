@@ -28,9 +28,9 @@ def encode(picture, kind="4:2:0", progressive=False, restarts=0):
     return make_jpeg(picture, kind, restarts, quality=95, progressive=progressive)
 
 
-def whole(data, height, width, thread):
+def whole(data, height, width, thread, fast=0):
     pixels = np.empty((height, width, 3), np.uint8)
-    status = decode_whole(thread, data.ctypes.data, data.size, height, width, pixels.ctypes.data, 3 * width)
+    status = decode_whole(thread, data.ctypes.data, data.size, height, width, pixels.ctypes.data, 3 * width, fast)
     return status, pixels
 
 
@@ -39,10 +39,10 @@ def pixels_at(address, height, width, stride):
     return memory.reshape(height, stride)[:, : 3 * width].reshape(height, width, 3)
 
 
-def region(data, height, width, crop, thread):
+def region(data, height, width, crop, thread, fast=0):
     """The crop out of `decode_region`'s part; its status otherwise."""
     status, address, stride, top, left, rows, columns = decode_region(
-        thread, data.ctypes.data, data.size, height, width, *crop
+        thread, data.ctypes.data, data.size, height, width, *crop, fast
     )
     if status != OK:
         return status
@@ -53,20 +53,24 @@ def region(data, height, width, crop, thread):
     return part[crop[0] - top :, crop[1] - left :][: crop[2], : crop[3]].copy()
 
 
+@pytest.mark.parametrize("fast", [0, 1])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_crop_equals_the_same_part_of_a_full_decode(kind, progressive, generator, thread):
+def test_crop_and_whole_equal_a_full_decode(kind, progressive, fast, generator, thread):
     for number in range(24):
         height, width = (int(side) for side in generator.integers(1, (24, 130)[number % 2], 2))
         # Noise makes every error of upsampling at a crop's edge visible.
         picture = generator.integers(0, 256, (height, width, 3), np.uint8)
         data = encode(picture, kind, progressive, restarts=number % 3)
-        full = decode_by_library(data, height, width)
+        full = decode_by_library(data, height, width, bool(fast))
         assert full is not None
+        status, found = whole(data, height, width, thread, fast)
+        assert status == OK
+        np.testing.assert_array_equal(found, full)
         for _ in range(6):
             crop = random_crop(generator, height, width)
             top, left, rows, columns = crop
-            found = region(data, height, width, crop, thread)
+            found = region(data, height, width, crop, thread, fast)
             np.testing.assert_array_equal(found, full[top : top + rows, left : left + columns], err_msg=str(crop))
 
 
