@@ -263,9 +263,9 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         ratio: least and largest aspect ratio (width / height) of the part.
         interpolation: `"area"`, `"antialias"` or `"bilinear"` (`ResizedCropRGBImageDecoder`).
         upsampling: how the chroma of JPEGs is brought to full size: `"smooth"` blends neighbouring samples, as
-            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample. That changes photographs of 400 to 500
-            pixels at quality 90 by 0.7 grey levels in the mean (the worst of 500 by 5.6) and single pixels at
-            edges of strong colours by up to 112.
+            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample, as libjpeg-turbo's fast upsampling does.
+            That changes photographs of 400 to 500 pixels at quality 90 by 0.7 grey levels in the mean (the
+            worst of 500 by 5.6) and single pixels at edges of strong colours by up to 112.
 
     The crop depends on seed, epoch and sample alone (`ffx.kernels.crop.random_crop`), so it is the same
     for any number of workers and ranks.

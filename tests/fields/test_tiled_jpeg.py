@@ -13,6 +13,7 @@ from ffx.fields.rgb_image import CenterCropRGBImageDecoder, RandomResizedCropRGB
 from ffx.fields.tiled_jpeg import tile_interval, tiled
 from ffx.kernels.tiles import tile_layout
 from ffx.libffcv import imdecode
+from tests.kernels.jpegs import decode_by_library, random_crop
 from tests.pictures import decode_jpeg, encode_jpeg, make_picture
 
 
@@ -231,6 +232,19 @@ def test_fast_upsampling_repeats_chroma():
         chroma = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(int)
         assert (np.abs(chroma[::2, ::2] - chroma[1::2, 1::2]).max() <= 2) == equal
     np.testing.assert_array_equal(smooth[..., ::-1], cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
+@pytest.mark.parametrize("name", ["ordinary", "no subsampling", "4:2:2", "progressive", "grey"])
+@pytest.mark.parametrize("in_tiles", [False, True])
+def test_crops_with_fast_upsampling_are_the_library_s_pixels(in_tiles, name, generator):
+    data = np.frombuffer(store(RGBImageField("jpg", retile=in_tiles), KEPT[name](make_picture(75, 133))), np.uint8)
+    full = decode_by_library(data, 75, 133, fast=True)
+    for _ in range(20):
+        top, left, rows, columns = random_crop(generator, 75, 133)
+        found = np.empty((rows, columns, 3), np.uint8)
+        arguments = (75, 133, rows, columns, left, top, 1, 1, True, False, True)
+        assert imdecode(data, found, *arguments) == 0
+        np.testing.assert_array_equal(found, full[top : top + rows, left : left + columns])
 
 
 @pytest.mark.parametrize("wrong", ["Fast", "", None, True])
