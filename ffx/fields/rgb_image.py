@@ -258,6 +258,9 @@ class RGBImageField(Field):
         if isinstance(value, (str, os.PathLike)):
             with open(value, "rb") as handle:
                 value = handle.read()
+        elif isinstance(value, (bytearray, memoryview)):
+            # What is checked is what is stored, whoever writes there meanwhile.
+            value = bytes(value)
         as_it_is = self._suitable_jpeg(value)
         pixels = as_pixels(value, for_a_moment=True) if as_it_is is None else None
         if pixels is None:
@@ -290,14 +293,16 @@ class RGBImageField(Field):
             resizer(pixels, self.max_resolution, into=buffer.reshape(height, width, 3))
         else:
             pointer, buffer = _reserve(malloc, yuv420_bytes(height, width))
-            rgb_to_yuv420(resizer(pixels, self.max_resolution, for_a_moment=True), buffer)
+            smaller = resizer(pixels, self.max_resolution, for_a_moment=True)
+            # Pillow's pixels are read-only, for which numba would compile it once more.
+            rgb_to_yuv420(np.require(smaller, requirements=["C", "W"]), buffer)
         return pointer
 
     def _suitable_jpeg(self, value: Any) -> JpegHeader | None:
         """The header of a JPEG that may be stored as it is, if the mode is JPEG; else `None`."""
         if not self.pass_through or self.write_mode == "raw" or isinstance(value, EncodedPicture):
             return None
-        if not isinstance(value, (bytes, bytearray, memoryview)):
+        if not isinstance(value, bytes):
             return None
         header = read_jpeg_header(value)
         if header is None or not header.decodes_to_rgb or not header.complete:
@@ -305,7 +310,7 @@ class RGBImageField(Field):
         size = (header.width, header.height)
         return header if resized_size(*size, self.max_resolution) == size else None
 
-    def _kept_jpeg(self, value: bytes | bytearray | memoryview, header: JpegHeader) -> np.ndarray | None:
+    def _kept_jpeg(self, value: bytes, header: JpegHeader) -> np.ndarray | None:
         """The bytes to store for a suitable JPEG; `None` where the loader's decoder refuses it.
 
         Training would be too late to find that out.

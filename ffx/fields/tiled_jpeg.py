@@ -53,7 +53,8 @@ def tiled(jpeg: np.ndarray) -> np.ndarray | None:
 
     `None` where it is of another kind (progressive, in several scans, unusual subsampling) or not sound.
     """
-    jpeg = np.ascontiguousarray(jpeg)
+    # A copy, which nobody changes meanwhile and which can be written to: numba would compile anew for one that cannot.
+    jpeg = np.array(jpeg, np.uint8)
     scan, _, _, unit_width, _, width = tile_layout(jpeg.ctypes.data, jpeg.size)
     if scan == 0 or width == 0:
         return None
@@ -136,7 +137,7 @@ def _header_for(quality: int) -> _Header | None:
 
 
 def encode_in_tiles(image: np.ndarray, quality: int) -> np.ndarray:
-    """`uint8[n]`: an RGB image `uint8[height, width, 3]`, contiguous, as JPEG in tiles, of OpenCV's coefficients.
+    """`uint8[n]`: an RGB image `uint8[height, width, 3]` as JPEG in tiles, of OpenCV's coefficients.
 
     Raises:
         FieldError: OpenCV does not encode it; it is asked where its coefficients are not those made here, and
@@ -144,7 +145,8 @@ def encode_in_tiles(image: np.ndarray, quality: int) -> np.ndarray:
     """
     header = _header_for(quality)
     if header is not None and max(image.shape[:2]) <= _MOST_SIDE:
-        encoded = _encode(image, header)
+        # Pillow's pixels are read-only, for which numba would compile everything once more.
+        encoded = _encode(np.require(image, np.uint8, ["C", "W"]), header)
         if encoded.size:
             return encoded
     encoded = encode_untiled(image, quality)

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import llvmlite
 import numba
 from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
@@ -103,7 +104,8 @@ def cache_folder() -> Path | None:
     """Where this version's compiled kernels lie; `None` where no folder can be written (each process compiles anew)."""
     for folder in _candidates():
         if _usable(folder):
-            version = f"{sys.implementation.cache_tag}-numba{numba.__version__}"
+            # Parts are LLVM's code, which not every version of LLVM reads.
+            version = f"{sys.implementation.cache_tag}-numba{numba.__version__}-llvmlite{llvmlite.__version__}"
             chosen = folder / f"kernels-{_checksum()}-{version}"
             with contextlib.suppress(OSError):
                 is_new = not chosen.exists()
@@ -191,7 +193,22 @@ class _PartResults(_Results):
 
 
 class _CheckedFiles(caching.IndexDataCacheFile):
-    """numba's files of one function, each copy behind its checksum: damaged machine code ends the process."""
+    """numba's files of one function, each copy behind its checksum: damaged machine code ends the process.
+
+    Each says itself what it is a copy of. The list of copies is written first, so where a process ends between the two,
+    or where there are no locks, the list may name an older copy, or another process's.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """For numba: keep a copy for a signature and a processor."""
+        super().save(key, (key, data))
+
+    def load(self, key: Any) -> Any:
+        """For numba: the opposite; `None` where there is none."""
+        stored = super().load(key)
+        if stored is not None and stored[0] != key:
+            raise ValueError("a copy for another signature or processor")
+        return None if stored is None else stored[1]
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)

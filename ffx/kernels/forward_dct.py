@@ -33,9 +33,8 @@ from .dct import (
 )
 from .simd import Vectors, i8, i16, i32, i64, vector_kernel
 
-__all__ = ["DIVISOR_BYTES", "MASK_ROWS", "divisors", "forward_dct"]
+__all__ = ["MASK_ROWS", "divisors", "forward_dct"]
 
-DIVISOR_BYTES = 3 * 64 * 2
 # The rows of coefficients that the eight bytes of a mask stand for.
 MASK_ROWS = (0, 2, 1, 3, 4, 6, 5, 7)
 _SIXTEEN = ir.VectorType(i16, 16)

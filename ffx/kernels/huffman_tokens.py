@@ -140,25 +140,29 @@ def _stuffed(target, source, count):
 
 
 @compiled
-def _write_tokens(tokens, stops, codes, bits, target):
-    """Code all tokens, with a restart marker behind each run but the last; the address behind the last byte.
+def _write_tokens(tokens, stops, codes, bits, target, place):
+    """Code all tokens, with a restart marker behind each run but the last; the place behind the last byte.
 
     Args:
         tokens, stops: see `write_jpeg`.
         codes: int64[AMOUNTS], `code << 8 | length`.
-        bits, target: addresses of room for the longest run, and for twice the coded bytes (each may be 255) and two
-            for each run; `SLACK` more for both.
+        bits: uint8, room for the longest run, and `SLACK` more.
+        target: uint8, from `place` on room for twice the coded bytes (each may be 255) and two for each run, and
+            `SLACK` more.
     """
+    # Whoever calls holds the arrays, so their addresses are good until the end.
+    begin, coded = np.int64(target.ctypes.data), np.int64(bits.ctypes.data)
+    address = begin + place
     first = 0
     for run in range(stops.size):
-        end = _write_run(tokens, first, stops[run], codes, bits)
-        target = _stuffed(target, bits, end - bits)
+        end = _write_run(tokens, first, stops[run], codes, coded)
+        address = _stuffed(address, coded, end - coded)
         first = stops[run]
         if run < stops.size - 1:
-            store_u8(target, np.uint8(255))
-            store_u8(target + 1, np.uint8(0xD0 + (run & 7)))
-            target += 2
-    return target
+            store_u8(address, np.uint8(255))
+            store_u8(address + 1, np.uint8(0xD0 + (run & 7)))
+            address += 2
+    return address - begin
 
 
 @compiled
@@ -228,8 +232,7 @@ def write_jpeg(source, scan, components, interval, tokens, stops, amounts):
     bits = np.empty(most + SLACK, np.uint8)
     target = np.empty(scan + TABLES * (21 + 256) + 6 + 2 * most + 2 * stops.size + SLACK, np.uint8)
     place = _write_header(source, scan, components, interval, target, counts, symbols, used)
-    begin = np.int64(target.ctypes.data)
-    place = _write_tokens(tokens, stops, codes, np.int64(bits.ctypes.data), begin + place) - begin
+    place = _write_tokens(tokens, stops, codes, bits, target, place)
     target[place] = 0xFF
     target[place + 1] = 0xD9
     return target[: place + 2].copy()

@@ -24,6 +24,8 @@ _UNIT = 16  # pixels a side of an MCU
 _ALL_ZEROS, _SIXTEEN_ZEROS = 0x00, 0xF0
 _TOKEN_BYTES = 4
 _BLOCK_TOKENS = 64  # that a block has at most
+_MASK_PLACE = 2 * 64  # behind a block's coefficients
+_WORK_BYTES = _MASK_PLACE + 8
 _LUMA, _CHROMA = 0, 2  # the tables of DC tokens; those of AC follow
 
 
@@ -223,17 +225,17 @@ def encode_jpeg(header, scan, pixels, divisors, order, interval, thread):
     height, width = pixels.shape[0], pixels.shape[1]
     down, across = (height + _UNIT - 1) // _UNIT, (width + _UNIT - 1) // _UNIT
     stride = (width + STEP - 1) // STEP * STEP
-    address = scratch(thread, _TOKENS_AREA, _TOKEN_BYTES * _BLOCK_TOKENS * 6 * down * across)
-    if address == 0:
+    work = scratch(thread, _TOKENS_AREA, _WORK_BYTES + _TOKEN_BYTES * _BLOCK_TOKENS * 6 * down * across)
+    if work == 0:
         return np.empty(0, np.uint8)
+    address = work + _WORK_BYTES
     rows = np.empty((2, 3 * stride), np.uint8)
     luma, chroma = np.empty((_UNIT, stride), np.uint8), np.empty((2, _UNIT // 2, stride // 2), np.uint8)
-    coefficients, mask = np.empty(64, np.int16), np.empty(8, np.uint8)
     amounts, previous = np.zeros(AMOUNTS, np.int64), np.zeros(3, np.int64)
     stops = np.empty((down * across + interval - 1) // interval, np.int64)
-    natural, masks = order
-    tables = (divisors[0].ctypes.data, divisors[1].ctypes.data, masks.ctypes.data, natural.ctypes.data)
-    work = (coefficients.ctypes.data, mask.ctypes.data, amounts.ctypes.data)
+    tables = (divisors[0].ctypes.data, divisors[1].ctypes.data, order[1].ctypes.data, order[0].ctypes.data)
+    # No arrays: numba gives an array's memory back as soon as nothing but its address is used.
+    places = (work, work + _MASK_PLACE, amounts.ctypes.data)
     tokens = address
     for unit_row in range(down):
         _fill_planes(pixels, _UNIT * unit_row, rows, luma, chroma)
@@ -251,7 +253,7 @@ def encode_jpeg(header, scan, pixels, divisors, order, interval, thread):
             )
             block_columns = min((width + 7) // 8 - 2 * column, 2)
             tokens = _unit_tokens(
-                samples, (stride, stride // 2), block_rows, block_columns, tables, previous, tokens, work
+                samples, (stride, stride // 2), block_rows, block_columns, tables, previous, tokens, places
             )
     count = (tokens - address) // _TOKEN_BYTES
     stops[-1] = count

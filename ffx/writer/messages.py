@@ -5,6 +5,7 @@ The parent sends `Task` and `Offsets`, a worker sends `Encoded`, `Written` and, 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from dataclasses import dataclass
@@ -99,9 +100,11 @@ def raise_failure(failure: Failed) -> None:
     """
     cause: BaseException = _RemoteTraceback(failure.traceback)
     if failure.packed is not None:
-        original = pickle.loads(failure.packed)
-        original.__cause__ = cause
-        cause = original
+        # What the worker could load need not load here; its text stands for it then.
+        with contextlib.suppress(Exception):
+            original = pickle.loads(failure.packed)
+            original.__cause__ = cause
+            cause = original
     if failure.of_sample:
         raise SampleError(failure.message, failure.index) from cause
     raise WriterError(f"a worker process failed: {failure.message}") from cause

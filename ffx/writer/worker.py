@@ -54,8 +54,6 @@ class _Worker:
                 self._hand_over(task, False)
             while self.connection.poll():
                 self._receive()
-            while self.connection.poll():
-                self._receive()
         self._hand_over(task, True)
 
     def _hand_over(self, task: int, last: bool) -> None:

@@ -277,6 +277,12 @@ def test_suitable_jpeg_is_stored_as_it_is(name):
         assert stored == data
 
 
+def test_jpeg_in_memory_with_gaps_is_stored_as_it_is():
+    data = PASSING["ordinary"]
+    gaps = memoryview(bytes(byte for each in data for byte in (each, 0)))[::2]
+    assert encode(RGBImageField("jpg", retile=False), gaps)[1] == data
+
+
 def test_jpeg_file_is_stored_as_it_is(tmp_path):
     (tmp_path / "a.JPEG").write_bytes(PASSING["ordinary"])
     assert encode(RGBImageField("jpg", retile=False), tmp_path / "a.JPEG")[1] == PASSING["ordinary"]

@@ -212,6 +212,40 @@ def test_what_a_field_prepares_serves_its_first_picture(fresh_headers):
     assert tiled_jpeg._header_for.cache_info().misses == 1
 
 
+@pytest.mark.parametrize("value", ["Pillow's", "encoded", "changing"])
+def test_kernels_get_arrays_of_one_kind_so_that_nothing_is_compiled_twice(monkeypatch, value):
+    given = []
+
+    def watched(name, place):
+        kernel = getattr(tiled_jpeg, name)
+
+        def call(*arguments):
+            given.append(arguments[place])
+            return kernel(*arguments)
+
+        monkeypatch.setattr(tiled_jpeg, name, call)
+
+    watched("encode_jpeg", 2)
+    watched("retile", 0)
+    picture = make_picture(40, 48)
+    data = encode_jpeg(picture)
+    chosen = {"Pillow's": Image.fromarray(picture), "encoded": data, "changing": bytearray(data)}[value]
+    store(RGBImageField("jpg"), chosen)
+    assert given and all(array.flags.c_contiguous and array.flags.writeable for array in given)
+    if value != "Pillow's":
+        # A copy: nobody else can change what was checked.
+        assert not any(np.shares_memory(array, np.frombuffer(chosen, np.uint8)) for array in given)
+
+
+def test_pictures_may_lie_in_memory_as_they_like():
+    picture = make_picture(50, 68)
+    wide = np.zeros((50, 68, 4), np.uint8)
+    wide[..., :3] = picture
+    for image in (picture[:, ::-1], picture[::-1], picture[3:30, 5:40], picture[::2, ::3], wide[..., :3]):
+        expected = tiled(tiled_jpeg.encode_untiled(image, 90))
+        np.testing.assert_array_equal(tiled_jpeg.encode_in_tiles(image, 90), expected)
+
+
 def test_pictures_that_no_jpeg_holds_are_refused():
     with pytest.raises(FieldError, match="65501"):
         store(RGBImageField("jpg"), np.zeros((65501, 1, 3), np.uint8))

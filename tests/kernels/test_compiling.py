@@ -103,6 +103,30 @@ def test_a_copy_with_changed_bytes_is_not_run(folder):
     assert run(USE, folder) == "42 1"
 
 
+@pytest.mark.parametrize("pattern", ["some_kernels.twice-*", "some_kernels.twice-*.part.*"])
+def test_a_copy_under_another_copy_s_name_is_not_run(pattern, folder):
+    (folder.parent / "doubling.py").write_text(
+        "from ffx.kernels.compiling import compiled\nfrom some_kernels import twice\n\n"
+        "@compiled\ndef four_times(value):\n    return twice(twice(value))\n"
+    )
+    use = "from doubling import four_times, twice; print(four_times(21), four_times(0.5), twice(21), twice(0.5))"
+    assert run(use, folder) == "84 2.0 42 1.0"
+    for path in copies(folder, "doubling.*"):
+        path.unlink()
+    first, second = (path for path in copies(folder, pattern) if ("part" in path.name) == ("part" in pattern))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    assert run(use, folder) == "84 2.0 42 1.0"
+
+
+def test_versions_of_llvm_do_not_share_copies(folder):
+    run(USE, folder)
+    future = "import llvmlite; llvmlite.__version__ = '999.0'; "
+    assert run(future + USE, folder) == "42 0"
+    assert run(USE, folder) == "42 1"
+
+
 CALLING = """
 import numpy as np
 from ffx.kernels.compiling import compiled

@@ -15,6 +15,7 @@ from ffx.errors import FfxError, SampleError, WriterError
 from ffx.reader import Reader
 from ffx.writer import DatasetWriter
 from ffx.writer import output as writer_output
+from ffx.writer.messages import Failed, raise_failure
 from tests.writer.datasets import FEW_FIELDS, Misbehaving, Slow
 
 OLD = b"what stood here before"
@@ -386,3 +387,11 @@ def test_killed_at_any_moment_the_path_is_empty_or_complete(tmp_path, generator)
     while (left := [entry.name for entry in tmp_path.iterdir()]) != ["out.beton"] and time.monotonic() < deadline:
         write_small(path)
     assert left == ["out.beton"]
+
+
+@pytest.mark.parametrize("packed", [b"damaged", pickle.dumps("no exception"), b"cno_such_module\nError\n."])
+def test_error_that_only_the_worker_knows_still_names_its_sample(packed):
+    with pytest.raises(SampleError, match="sample 3: broken") as caught:
+        raise_failure(Failed("sample 3: broken", packed, "the worker's traceback", 3, True))
+    assert caught.value.index == 3
+    assert "the worker's traceback" in str(caught.value.__cause__)
