@@ -142,7 +142,8 @@ def imdecode(
         scale_factor_num, scale_factor_denom: a fraction of eighths, up to 16/8; sides are rounded up.
         enable_crop: without it, and without `do_flip`, the part begins at (0, 0).
         do_flip: mirror left and right.
-        fast_upsampling: repeat chroma samples instead of blending them, at the whole size only (ffx's own).
+        fast_upsampling: repeat chroma samples of ordinary JPEGs instead of blending them, at the whole size only
+            (ffx's own).
 
     Returns:
         0, or -1 where the data are damaged, the sizes disagree or there is no libturbojpeg.

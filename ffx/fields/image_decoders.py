@@ -263,7 +263,8 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         ratio: least and largest aspect ratio (width / height) of the part.
         interpolation: `"area"`, `"antialias"` or `"bilinear"` (`ResizedCropRGBImageDecoder`).
         upsampling: how the chroma of JPEGs is brought to full size: `"smooth"` blends neighbouring samples, as
-            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample, as libjpeg-turbo's fast upsampling does.
+            FFCV, OpenCV and Pillow do; `"fast"` repeats each sample, as libjpeg-turbo's fast upsampling does
+            (ordinary baseline JPEGs of 4:2:0 and 4:2:2; others, such as progressive ones, stay smooth).
             That changes photographs of 400 to 500 pixels at quality 90 by 0.7 grey levels in the mean (the
             worst of 500 by 5.6) and single pixels at edges of strong colours by up to 112.
 

@@ -4,8 +4,9 @@ Ordinary files go to a decoder of our own (`ffx.kernels.jpeg_baseline`); what it
 a JPEG with restart markers reads little beside what lies under it, so damage elsewhere in it stays unseen.
 
 The decompressor's handle is word 0 of the thread's words, created on first use. Decoding is as
-accurate as the library can (slow integer DCT, smooth upsampling of chroma unless the caller wants it
-fast), and a warning of the library (data that end early, a wrong code) counts as damage.
+accurate as the library can (slow integer DCT, smooth upsampling of chroma), and a warning of the library
+(data that end early, a wrong code) counts as damage. The library is never asked for fast upsampling: its version
+2.1.92, which the `turbojpeg` package brings, then writes beyond its own memory for some damaged JPEGs.
 """
 
 from __future__ import annotations
@@ -39,10 +40,9 @@ __all__ = ["close_decoder", "decode_region", "decode_scaled", "decode_whole", "r
 
 # Of libturbojpeg's interface (turbojpeg.h).
 _INIT_DECOMPRESS = 1
-_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT, _FAST_UPSAMPLING, _SCAN_LIMIT, _LOSSLESS = 0, 4, 5, 6, 9, 13, 15
+_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT, _SCAN_LIMIT, _LOSSLESS = 0, 4, 5, 6, 13, 15
 _RGB = 0
 _V2_FLAGS = 4096 | 8192 | 32768  # accurate DCT, stop on warning, limit scans
-_V2_FAST_UPSAMPLING = 256
 
 _PIXELS_AREA = 1
 # A progressive JPEG with more scans is an attack on the decoder's time; encoders make 10 or so.
@@ -117,13 +117,11 @@ def _read_header(thread, data, size, height, width):
 
 
 @compiled
-def _decompress(handle, data, size, height, width, target, stride, fast_upsampling):
+def _decompress(handle, data, size, height, width, target, stride):
     if library_version() == 3:
-        tj3_set((handle, _FAST_UPSAMPLING, fast_upsampling))
         failed = tj3_decompress((handle, data, size, target, stride, _RGB))
     else:
-        flags = _V2_FLAGS | (_V2_FAST_UPSAMPLING if fast_upsampling else 0)
-        failed = tj_decompress((handle, data, size, target, width, stride, height, _RGB, flags))
+        failed = tj_decompress((handle, data, size, target, width, stride, height, _RGB, _V2_FLAGS))
     return OK if failed == 0 else BAD_JPEG
 
 
@@ -152,7 +150,7 @@ def _region(unit, image_height, image_width, top, left, height, width):
 
 
 @compiled
-def _decode_part(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling):
+def _decode_part(thread, data, size, image_height, image_width, top, left, height, width):
     """`decode_region` by the library alone, for a crop that lies within the image."""
     zero = np.int64(0)
     status, handle, subsampling = _read_header(thread, data, size, image_height, image_width)
@@ -169,7 +167,7 @@ def _decode_part(thread, data, size, image_height, image_width, top, left, heigh
     address = scratch(thread, _PIXELS_AREA, rows * stride)
     status = NO_MEMORY
     if address != 0:
-        status = _decompress(handle, data, size, rows, columns, address, stride, fast_upsampling)
+        status = _decompress(handle, data, size, rows, columns, address, stride)
     if partial:
         tj3_set_crop((handle, 0, 0))
     return _after(thread, status), address, stride, first_row, first_column, rows, columns
@@ -186,7 +184,7 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
         data, size: the JPEG's address and bytes.
         image_height, image_width: what the metadata say; the header must agree.
         top, left, height, width: the crop, within the image.
-        fast_upsampling: 1 repeats chroma samples instead of blending them, as a full decode with that choice does.
+        fast_upsampling: 1 repeats chroma samples instead of blending them, where our own decoder decodes.
 
     Returns:
         `(status, address, stride_bytes, region_top, region_left, region_height, region_width)`:
@@ -201,7 +199,7 @@ def decode_region(thread, data, size, image_height, image_width, top, left, heig
     )
     if found[0] != DECLINED:
         return found
-    return _decode_part(thread, data, size, image_height, image_width, top, left, height, width, fast_upsampling)
+    return _decode_part(thread, data, size, image_height, image_width, top, left, height, width)
 
 
 @compiled
@@ -218,9 +216,7 @@ def decode_whole(thread, data, size, height, width, target_address, target_strid
     status, handle, _ = _read_header(thread, data, size, height, width)
     if status != OK:
         return status
-    return _after(
-        thread, _decompress(handle, data, size, height, width, target_address, target_stride, fast_upsampling)
-    )
+    return _after(thread, _decompress(handle, data, size, height, width, target_address, target_stride))
 
 
 @compiled
@@ -248,7 +244,7 @@ def decode_scaled(thread, data, size, image_height, image_width, numerator, deno
     fraction = pack_two(numerator // shared, denominator // shared)
     if library_version() == 3 and tj3_set_scale((handle, fraction)) != 0:
         return BAD_JPEG, zero, zero, zero
-    status = _decompress(handle, data, size, height, width, address, 3 * width, 0)
+    status = _decompress(handle, data, size, height, width, address, 3 * width)
     if library_version() == 3:
         tj3_set_scale((handle, pack_two(1, 1)))
     return _after(thread, status), address, np.int64(height), np.int64(width)

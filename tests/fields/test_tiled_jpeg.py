@@ -272,7 +272,8 @@ def test_fast_upsampling_repeats_chroma():
 @pytest.mark.parametrize("in_tiles", [False, True])
 def test_crops_with_fast_upsampling_are_the_library_s_pixels(in_tiles, name, generator):
     data = np.frombuffer(store(RGBImageField("jpg", retile=in_tiles), KEPT[name](make_picture(75, 133))), np.uint8)
-    full = decode_by_library(data, 75, 133, fast=True)
+    # A progressive JPEG in tiles is a baseline one.
+    full = decode_by_library(data, 75, 133, fast=name != "progressive" or in_tiles)
     for _ in range(20):
         top, left, rows, columns = random_crop(generator, 75, 133)
         found = np.empty((rows, columns, 3), np.uint8)

@@ -8,6 +8,7 @@ import numpy as np
 from ffx.kernels.turbojpeg import library
 
 __all__ = [
+    "FAST_KINDS",
     "KINDS",
     "SUBSAMPLING",
     "UNIT_HEIGHT",
@@ -70,6 +71,9 @@ def markers(jpeg: np.ndarray) -> list[int]:
     found = np.flatnonzero((jpeg[:-1] == 0xFF) & (jpeg[1:] >= 0xD0) & (jpeg[1:] <= 0xD7))
     return [int(place) for place in found if place > find_segment(jpeg, 0xDA)]
 
+
+# What ffx upsamples fast if it is asked to; of the other kinds all but the unusual have nothing to upsample.
+FAST_KINDS = ("4:2:0", "4:2:2")
 
 # TJFLAG_FASTUPSAMPLE, TJFLAG_ACCURATEDCT, TJFLAG_STOPONWARNING and TJFLAG_LIMITSCANS of turbojpeg.h.
 _FAST_UPSAMPLING, _STRICT = 256, 4096 | 8192 | 32768

@@ -14,7 +14,7 @@ from ffx.kernels.memory import THREAD_WORDS, release_thread
 from ffx.kernels.step import BAD_JPEG, OK, OUT_OF_FILE, SIZE_MISMATCH
 from ffx.kernels.turbojpeg import library_info
 from tests.kernels import jpegs
-from tests.kernels.jpegs import decode_by_library, make_jpeg, random_crop
+from tests.kernels.jpegs import FAST_KINDS, decode_by_library, make_jpeg, random_crop
 
 KINDS = [*jpegs.KINDS, "RGB"]
 
@@ -62,7 +62,7 @@ def test_crop_and_whole_equal_a_full_decode(kind, progressive, fast, generator, 
         # Noise makes every error of upsampling at a crop's edge visible.
         picture = generator.integers(0, 256, (height, width, 3), np.uint8)
         data = encode(picture, kind, progressive, restarts=number % 3)
-        full = decode_by_library(data, height, width, bool(fast))
+        full = decode_by_library(data, height, width, bool(fast) and kind in FAST_KINDS and not progressive)
         assert full is not None
         status, found = whole(data, height, width, thread, fast)
         assert status == OK
