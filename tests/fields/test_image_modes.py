@@ -166,7 +166,7 @@ def modules(names):
     return {name.split(".")[0] for name in names}
 
 
-DECODING_JPEG = {"entropy", "huffman", "huffman_tables", "idct", "jpeg_baseline", "jpeg_color", "jpeg_header", "tiles"}
+DECODING_JPEG = {"entropy", "huffman", "huffman_tables", "idct", "jpeg_baseline", "jpeg_color", "jpeg_header"}
 CONVERTING_PLANES = {"yuv", "yuv_passes", "yuv_taps"}
 
 
