@@ -112,15 +112,12 @@ def _read_header(jpeg: np.ndarray) -> _Header | None:
     return _Header(jpeg, scan, size, np.stack([divisors(tables[number]) for number in range(2)]))
 
 
-_zigzag = functools.cache(zigzag_order)
-
-
 def _encode(image: np.ndarray, header: _Header) -> np.ndarray:
     height, width = image.shape[:2]
     data = header.data.copy()
     data[header.size : header.size + 4] = (height >> 8, height & 255, width >> 8, width & 255)
     interval = tile_interval(-(-width // 16), 16)
-    return encode_jpeg(data, header.scan, image, header.divisors, _zigzag(), interval, workspace_address())
+    return encode_jpeg(data, header.scan, image, header.divisors, zigzag_order(), interval, workspace_address())
 
 
 @functools.cache

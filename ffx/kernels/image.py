@@ -55,7 +55,6 @@ __all__ = [
     "RAW_MODE",
     "YUV420_MODE",
     "cropping_kernel",
-    "private_copy",
     "whole_kernel",
 ]
 
@@ -137,7 +136,7 @@ def _crop_for(step, height, width, sample, occurrence):
 
 
 @compiled
-def private_copy(thread, data, size):
+def _private_copy(thread, data, size):
     """Address of a copy of stored bytes in the thread's scratch memory, 0 where there is no room.
 
     The library reads a JPEG's header twice, once for its size and once to decode. A mapped file may
@@ -204,7 +203,7 @@ def _crop_rgb(step, position, mode, height, width, data, size, thread):
     crop, flip = _choose(step, position, height, width)
     stride = 3 * width
     if mode == JPEG_MODE:
-        data = private_copy(thread, data, size)
+        data = _private_copy(thread, data, size)
         if data == 0:
             return NO_MEMORY
         top, left, crop_height, crop_width = crop
@@ -295,7 +294,7 @@ def _whole_rgb(step, position, mode, data, size, thread):
     """A JPEG or a raw image into the target."""
     target = _target(step, position)
     if mode == JPEG_MODE:
-        data = private_copy(thread, data, size)
+        data = _private_copy(thread, data, size)
         if data == 0:
             return NO_MEMORY
         width = _own(step, WIDTH)

@@ -6,6 +6,8 @@ from a JPEG that the caller has, and with it the quantisers, so a quality is wha
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -13,6 +15,7 @@ from numba.extending import intrinsic
 
 from .compiling import compiled
 from .forward_dct import MASK_ROWS, forward_dct
+from .huffman import NATURAL_BYTES, natural_order
 from .huffman_tokens import AMOUNTS, TABLE_SHIFT, VALUE_SHIFT, bit_count, store_u32, write_jpeg
 from .jpeg_planes import STEP, convert_rows
 from .memory import array_at, copy_bytes, load_i64, load_u8, load_u64, scratch, store_i64
@@ -29,19 +32,16 @@ _WORK_BYTES = _MASK_PLACE + 8
 _LUMA, _CHROMA = 0, 2  # the tables of DC tokens; those of AC follow
 
 
+@functools.cache
 def zigzag_order() -> tuple[np.ndarray, np.ndarray]:
     """`(natural, masks)`, from natural order to zigzag order.
 
     `uint8[64]`: the place in natural order of each place in zigzag order. `uint64[8, 256]`: for each value of byte i
     of a mask of `forward_dct`, a bit for each of its coefficients at that one's place in zigzag order.
     """
-
-    def diagonal(place: int) -> tuple[int, int]:
-        row, column = divmod(place, 8)
-        # Even diagonals go up, odd ones down.
-        return row + column, column if (row + column) % 2 == 0 else row
-
-    natural = np.array(sorted(range(64), key=diagonal), np.uint8)
+    order = np.empty(NATURAL_BYTES, np.uint8)
+    natural_order(order.ctypes.data)
+    natural = order[:64].copy()
     places = np.argsort(natural).reshape(8, 8)
     values = np.arange(256)
     masks = np.zeros((8, 256), np.uint64)
