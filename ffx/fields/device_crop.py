@@ -17,11 +17,12 @@ import torch
 
 from ..errors import PipelineError
 from ..kernels import crop_request as request
-from ..kernels import image
+from ..kernels import stored_image as image
 from ..kernels.crop import center_crop, random_crop
 from ..kernels.crop_parts import copy_part, copy_parts, place_parts
-from ..kernels.crop_request import stored_bytes, write_request
+from ..kernels.crop_request import write_request
 from ..kernels.crop_twin import crop_requested
+from ..kernels.stored_image import stored_bytes
 from ..pipeline.allocation_query import Allocation, AllocationQuery
 from ..pipeline.device import resolve_device
 from ..pipeline.operation import FileRange, NativeStep, Operation, PixelStep

@@ -13,10 +13,11 @@ import torch
 
 from ..errors import PipelineError
 from ..format import IMAGE_METADATA
-from ..kernels import image as kernel
+from ..kernels import stored_image as kernel
 from ..kernels.crop import center_crop, random_crop
-from ..kernels.image import JPEG_MODE, YUV420_MODE
+from ..kernels.image import cropping_kernel, whole_kernel
 from ..kernels.memory import float_bits
+from ..kernels.stored_image import JPEG_MODE, YUV420_MODE
 from ..kernels.taps import AREA, INTERPOLATIONS
 from ..libffcv import imdecode, memcpy, resize_crop, resize_crop_yuv420
 from ..pipeline.allocation_query import Allocation, AllocationQuery
@@ -118,7 +119,7 @@ class SimpleRGBImageDecoder(Operation):
             int(self.metadata["height"].max()),
             int(self.metadata["width"].max()),
         )
-        return NativeStep(kernel.whole_kernel(_modes(self.metadata)), tuple(words))
+        return NativeStep(whole_kernel(_modes(self.metadata)), tuple(words))
 
 
 class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
@@ -247,7 +248,7 @@ class ResizedCropRGBImageDecoder(SimpleRGBImageDecoder, metaclass=ABCMeta):
         return tuple(words)
 
     def _cropping_step(self, words: tuple[int, ...]) -> NativeStep:
-        native = kernel.cropping_kernel(_modes(self.metadata))
+        native = cropping_kernel(_modes(self.metadata))
         return NativeStep(native, words, accepts_flip=(kernel.FLIP_PROBABILITY, kernel.FLIP_KEY))
 
     def native_step(self, previous_state: State) -> NativeStep | None:

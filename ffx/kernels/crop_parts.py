@@ -21,12 +21,11 @@ from .crop_request import (
     PLACE,
     REQUEST_WORDS,
     TOP,
-    stored_bytes,
 )
-from .image import RAW_MODE
 from .memory import array_at, copy_bytes
 from .sample import source_of
 from .step import OK, OUT_OF_FILE, STORAGE, TARGET, failure, locate, native_kernel, word
+from .stored_image import RAW_MODE, stored_bytes
 
 __all__ = ["copy_part", "copy_parts", "part_of", "place_parts"]
 

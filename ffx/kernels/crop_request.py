@@ -13,31 +13,18 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled
-from .image import (
-    FLIP_KEY,
-    FLIP_PROBABILITY,
-    HEIGHT,
-    INTERPOLATION,
-    RAW_MODE,
-    WIDTH,
-    YUV420_MODE,
-    _crop_for,
-    _record,
-)
-from .image import OWN_WORDS as IMAGE_WORDS
-from .memory import array_at, load_u32
-from .rng import uniform
-from .sample import own, own_float, sample_id, target_of
-from .step import OCCURRENCES, OK, OUT_OF_FILE, UNKNOWN_MODE, failure, native_kernel, word
+from .memory import array_at
+from .sample import own, sample_id, target_of
+from .step import OK, OUT_OF_FILE, UNKNOWN_MODE, failure, native_kernel
+from .stored_image import HEIGHT, INTERPOLATION, RAW_MODE, WIDTH, YUV420_MODE, choose_part, read_record, stored_bytes
+from .stored_image import OWN_WORDS as IMAGE_WORDS
 from .taps import axis_rule
-from .yuv import yuv420_bytes
 
 __all__ = [
     "COLUMN_RULE",
     "CROP_HEIGHT",
     "CROP_WIDTH",
     "DATA_START",
-    "DATA_STOP",
     "FLIP",
     "IMAGE_HEIGHT",
     "IMAGE_WIDTH",
@@ -50,7 +37,6 @@ __all__ = [
     "ROW_RULE",
     "TOP",
     "request_crops",
-    "stored_bytes",
     "write_request",
 ]
 
@@ -71,16 +57,8 @@ REQUEST_WORDS = 12
 
 # The kernel's own words: those of the image decoder that it stands for, then which bytes of the file there are.
 DATA_START = IMAGE_WORDS
-DATA_STOP = IMAGE_WORDS + 1
+_DATA_STOP = IMAGE_WORDS + 1
 OWN_WORDS = IMAGE_WORDS + 2
-
-
-@compiled
-def stored_bytes(mode, height, width):
-    """Bytes of a stored image."""
-    if mode == RAW_MODE:
-        return 3 * height * width
-    return yuv420_bytes(height, width)
 
 
 @compiled
@@ -101,19 +79,14 @@ def write_request(request, offset, mode, height, width, crop, flip, interpolatio
 @compiled
 def _request(step, position):
     sample = np.int64(sample_id(step, position))
-    occurrence = np.int64(load_u32(word(step, OCCURRENCES) + 4 * position))
-    mode, width, height, pointer = _record(step, sample)
+    mode, width, height, pointer = read_record(step, sample)
     pointer = np.int64(pointer)
     if mode != RAW_MODE and mode != YUV420_MODE:
         return UNKNOWN_MODE
-    start, stop = own(step, DATA_START), own(step, DATA_STOP)
+    start, stop = own(step, DATA_START), own(step, _DATA_STOP)
     if width == 0 or height == 0 or pointer < start or pointer > stop - stored_bytes(mode, height, width):
         return OUT_OF_FILE
-    crop = _crop_for(step, height, width, sample, occurrence)
-    probability = own_float(step, FLIP_PROBABILITY)
-    flip = 0
-    if probability > 0.0 and uniform(own(step, FLIP_KEY), sample, occurrence, 0) < probability:
-        flip = 1
+    crop, flip = choose_part(step, position, height, width)
     request = array_at(target_of(step, position), (REQUEST_WORDS,), np.int64)
     interpolation, target_height, target_width = own(step, INTERPOLATION), own(step, HEIGHT), own(step, WIDTH)
     write_request(request, pointer - start, mode, height, width, crop, flip, interpolation, target_height, target_width)

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from . import crop_request as words
 from . import taps
-from .image import RAW_MODE
+from .stored_image import RAW_MODE
 
 __all__ = ["crop_tiles", "launch"]
 

@@ -21,7 +21,7 @@ from .crop_request import (
     ROW_RULE,
     TOP,
 )
-from .image import RAW_MODE
+from .stored_image import RAW_MODE
 from .taps import float_taps, most_taps
 
 __all__ = ["crop_requested", "rgb_of"]

@@ -11,28 +11,18 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-from numba import njit
 
 from .compiling import compiled
-from .crop import center_crop, random_crop
 from .jpeg import decode_region, decode_whole
-from .memory import copy_bytes, load_f64, load_u8, load_u16, load_u32, load_u64, scratch
+from .memory import copy_bytes, scratch
 from .resize import resize_crop
-from .rng import uniform
+from .sample import own, sample_id, target_of
 from .step import (
-    METADATA,
-    METADATA_BYTES,
     NO_MEMORY,
-    OCCURRENCES,
     OK,
     OUT_OF_FILE,
-    OWN,
-    RANDOM_KEY,
-    SAMPLE_IDS,
     SIZE_MISMATCH,
     STORAGE,
-    TARGET,
-    TARGET_BYTES,
     UNKNOWN_MODE,
     NativeKernel,
     failure,
@@ -40,27 +30,22 @@ from .step import (
     native_kernel,
     word,
 )
+from .stored_image import (
+    FAST_UPSAMPLING,
+    HEIGHT,
+    INTERPOLATION,
+    JPEG_MODE,
+    RAW_MODE,
+    WIDTH,
+    YUV420_MODE,
+    choose_part,
+    read_record,
+    stored_bytes,
+)
 from .taps import AREA
-from .yuv import resize_crop_yuv420, yuv420_bytes
+from .yuv import resize_crop_yuv420
 
-__all__ = [
-    "CENTER_CROP",
-    "FAST_UPSAMPLING",
-    "FLIP_KEY",
-    "FLIP_PROBABILITY",
-    "INTERPOLATION",
-    "JPEG_MODE",
-    "OWN_WORDS",
-    "RANDOM_CROP",
-    "RAW_MODE",
-    "YUV420_MODE",
-    "cropping_kernel",
-    "whole_kernel",
-]
-
-JPEG_MODE = 0
-RAW_MODE = 1
-YUV420_MODE = 2
+__all__ = ["cropping_kernel", "whole_kernel"]
 
 # The modes that a kernel knows, a bit for each.
 _RAW = 1 << RAW_MODE
@@ -70,69 +55,6 @@ _ANY = _RGB | _YUV420
 
 # Scratch area of a thread: 0 is the resize's, 1 the decoded picture's.
 COPY_AREA = 2
-
-RANDOM_CROP = 0
-CENTER_CROP = 1
-
-# The kernel's own words, counted from `step.OWN`. Floats are stored as their bits.
-HEIGHT = 0
-WIDTH = 1
-CROP = 2  # RANDOM_CROP or CENTER_CROP
-SMALLEST = 3  # RANDOM_CROP: least share of the area; CENTER_CROP: share of the shorter side
-LARGEST = 4
-LOG_NARROW = 5
-LOG_WIDE = 6
-FLIP_PROBABILITY = 7
-FLIP_KEY = 8
-INTERPOLATION = 9  # AREA, ANTIALIAS or BILINEAR of `ffx.kernels.taps`
-FAST_UPSAMPLING = 10  # 1: chroma samples are repeated, 0: blended
-OWN_WORDS = 11
-
-
-@njit(inline="always")
-def _own(step, index):
-    return word(step, OWN + index)
-
-
-@njit(inline="always")
-def _own_float(step, index):
-    return load_f64(step + 8 * (OWN + index))
-
-
-@compiled
-def _record(step, sample):
-    """An image's metadata, packed: `(mode, width, height, pointer)`."""
-    record = word(step, METADATA) + sample * word(step, METADATA_BYTES)
-    # Signed, so that the functions that get them are compiled for one kind of integers.
-    mode = np.int64(load_u8(record))
-    width = np.int64(load_u16(record + 1))
-    height = np.int64(load_u16(record + 3))
-    return mode, width, height, load_u64(record + 5)
-
-
-@njit(inline="always")
-def _stored_bytes(mode, height, width):
-    """What an image takes in the file, or -1 where only the allocation table says so."""
-    if mode == RAW_MODE:
-        return 3 * width * height
-    return yuv420_bytes(height, width) if mode == YUV420_MODE else -1
-
-
-@compiled
-def _crop_for(step, height, width, sample, occurrence):
-    if _own(step, CROP) == CENTER_CROP:
-        return center_crop(height, width, _own_float(step, SMALLEST))
-    return random_crop(
-        height,
-        width,
-        _own_float(step, SMALLEST),
-        _own_float(step, LARGEST),
-        _own_float(step, LOG_NARROW),
-        _own_float(step, LOG_WIDE),
-        word(step, RANDOM_KEY),
-        sample,
-        occurrence,
-    )
 
 
 @compiled
@@ -151,34 +73,16 @@ def _private_copy(thread, data, size):
 @compiled
 def _find(step, position, known):
     """Where an image lies: `(status, mode, height, width, address, bytes)`; `known`: the kernel's modes."""
-    sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
-    mode, width, height, pointer = _record(step, sample)
+    sample = np.int64(sample_id(step, position))
+    mode, width, height, pointer = read_record(step, sample)
     if mode > YUV420_MODE or known >> mode & 1 == 0:
         return UNKNOWN_MODE, mode, height, width, 0, 0
-    data, size = locate(word(step, STORAGE), pointer, _stored_bytes(mode, height, width))
+    data, size = locate(word(step, STORAGE), pointer, stored_bytes(mode, height, width))
     status = OUT_OF_FILE if data == 0 or width == 0 or height == 0 else OK
     return status, mode, height, width, data, size
 
 
-@njit(inline="always")
-def _target(step, position):
-    return word(step, TARGET) + position * word(step, TARGET_BYTES)
-
-
 # Crops
-
-
-@compiled
-def _choose(step, position, height, width):
-    """The crop of an image, and whether it is mirrored: `((top, left, height, width), flip)`."""
-    sample = int(load_u64(word(step, SAMPLE_IDS) + 8 * position))
-    occurrence = int(load_u32(word(step, OCCURRENCES) + 4 * position))
-    crop = _crop_for(step, height, width, sample, occurrence)
-    flip = 0
-    probability = _own_float(step, FLIP_PROBABILITY)
-    if probability > 0.0 and uniform(_own(step, FLIP_KEY), sample, occurrence, 0) < probability:
-        flip = 1
-    return crop, flip
 
 
 @compiled
@@ -186,21 +90,21 @@ def _resize(step, position, data, stride, height, width, crop, flip, thread):
     """A crop of RGB pixels in memory into the target."""
     top, left, crop_height, crop_width = crop
     return resize_crop(
-        data, stride, height, width, top, left, crop_height, crop_width, _target(step, position),
-        _own(step, HEIGHT), _own(step, WIDTH), flip, _own(step, INTERPOLATION), thread,
+        data, stride, height, width, top, left, crop_height, crop_width, target_of(step, position),
+        own(step, HEIGHT), own(step, WIDTH), flip, own(step, INTERPOLATION), thread,
     )  # fmt: skip
 
 
 @compiled
 def _crop_raw(step, position, height, width, data, thread):
-    crop, flip = _choose(step, position, height, width)
+    crop, flip = choose_part(step, position, height, width)
     return _resize(step, position, data, 3 * width, height, width, crop, flip, thread)
 
 
 @compiled
 def _crop_rgb(step, position, mode, height, width, data, size, thread):
     """A crop of a JPEG or a raw image into the target."""
-    crop, flip = _choose(step, position, height, width)
+    crop, flip = choose_part(step, position, height, width)
     stride = 3 * width
     if mode == JPEG_MODE:
         data = _private_copy(thread, data, size)
@@ -208,7 +112,7 @@ def _crop_rgb(step, position, mode, height, width, data, size, thread):
             return NO_MEMORY
         top, left, crop_height, crop_width = crop
         status, data, stride, region_top, region_left, height, width = decode_region(
-            thread, data, size, height, width, top, left, crop_height, crop_width, _own(step, FAST_UPSAMPLING)
+            thread, data, size, height, width, top, left, crop_height, crop_width, own(step, FAST_UPSAMPLING)
         )
         if status != OK:
             return status
@@ -218,11 +122,11 @@ def _crop_rgb(step, position, mode, height, width, data, size, thread):
 
 @compiled
 def _crop_yuv420(step, position, height, width, data, thread):
-    crop, flip = _choose(step, position, height, width)
+    crop, flip = choose_part(step, position, height, width)
     top, left, crop_height, crop_width = crop
     return resize_crop_yuv420(
-        data, height, width, top, left, crop_height, crop_width, _target(step, position),
-        _own(step, HEIGHT), _own(step, WIDTH), flip, _own(step, INTERPOLATION), thread,
+        data, height, width, top, left, crop_height, crop_width, target_of(step, position),
+        own(step, HEIGHT), own(step, WIDTH), flip, own(step, INTERPOLATION), thread,
     )  # fmt: skip
 
 
@@ -284,7 +188,7 @@ def crop_any_images(step, first, stop, thread):
 def _find_whole(step, position, known):
     """`_find`, of an image that has the step's size."""
     status, mode, height, width, data, size = _find(step, position, known)
-    if status == OK and (height != _own(step, HEIGHT) or width != _own(step, WIDTH)):
+    if status == OK and (height != own(step, HEIGHT) or width != own(step, WIDTH)):
         status = SIZE_MISMATCH
     return status, mode, data, size
 
@@ -292,21 +196,21 @@ def _find_whole(step, position, known):
 @compiled
 def _whole_rgb(step, position, mode, data, size, thread):
     """A JPEG or a raw image into the target."""
-    target = _target(step, position)
+    target = target_of(step, position)
     if mode == JPEG_MODE:
         data = _private_copy(thread, data, size)
         if data == 0:
             return NO_MEMORY
-        width = _own(step, WIDTH)
-        return decode_whole(thread, data, size, _own(step, HEIGHT), width, target, 3 * width)
+        width = own(step, WIDTH)
+        return decode_whole(thread, data, size, own(step, HEIGHT), width, target, 3 * width)
     copy_bytes(target, data, size)
     return OK
 
 
 @compiled
 def _whole_yuv420(step, position, data, thread):
-    height, width = _own(step, HEIGHT), _own(step, WIDTH)
-    target = _target(step, position)
+    height, width = own(step, HEIGHT), own(step, WIDTH)
+    target = target_of(step, position)
     return resize_crop_yuv420(data, height, width, 0, 0, height, width, target, height, width, 0, AREA, thread)
 
 
@@ -317,7 +221,7 @@ def copy_raw_images(step, first, stop, thread):
         status, _, data, size = _find_whole(step, position, _RAW)
         if status != OK:
             return failure(position, status)
-        copy_bytes(_target(step, position), data, size)
+        copy_bytes(target_of(step, position), data, size)
     return OK
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffx.kernels.crop_request import REQUEST_WORDS, write_request
-from ffx.kernels.image import RAW_MODE, YUV420_MODE
+from ffx.kernels.stored_image import RAW_MODE, YUV420_MODE
 from ffx.kernels.taps import ANTIALIAS, AREA, BILINEAR
 from tests.pictures import make_picture
 

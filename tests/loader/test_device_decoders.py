@@ -16,7 +16,7 @@ from ffx.errors import LoaderError, PipelineError
 from ffx.fields.decoders import CenterCropRGBImageDecoder, RandomResizedCropRGBImageDecoder
 from ffx.kernels import step
 from ffx.kernels.crop_request import CROP_HEIGHT, CROP_WIDTH, LEFT, MODE, OFFSET, REQUEST_WORDS, TOP
-from ffx.kernels.image import RAW_MODE, YUV420_MODE
+from ffx.kernels.stored_image import RAW_MODE, YUV420_MODE
 from ffx.loader import OrderOption, resident
 from ffx.pipeline import Compiler, PipelineSpec
 from ffx.pipeline.state import INITIAL_STATE
