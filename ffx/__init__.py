@@ -10,13 +10,20 @@ from .errors import FfxError, FfxWarning
 if TYPE_CHECKING:
     from .loader import Loader, OrderOption
     from .reader import Reader
+    from .verifying import verify_file
     from .writer import DatasetWriter
 
 __version__ = "0.1.0"
 
-__all__ = ["DatasetWriter", "FfxError", "FfxWarning", "Loader", "OrderOption", "Reader", "__version__"]
+__all__ = ["DatasetWriter", "FfxError", "FfxWarning", "Loader", "OrderOption", "Reader", "__version__", "verify_file"]
 
-_HOMES = {"DatasetWriter": "writer", "Loader": "loader", "OrderOption": "loader", "Reader": "reader"}
+_HOMES = {
+    "DatasetWriter": "writer",
+    "Loader": "loader",
+    "OrderOption": "loader",
+    "Reader": "reader",
+    "verify_file": "verifying",
+}
 
 
 def __getattr__(name: str):

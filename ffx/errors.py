@@ -12,6 +12,7 @@ __all__ = [
     "WriterError",
     "SampleError",
     "DecodeError",
+    "SampleChecksumError",
     "PipelineError",
     "OperationError",
     "LoaderError",
@@ -102,6 +103,32 @@ class DecodeError(LoaderError):
 
     def __reduce__(self):
         return type(self), (self.args[0], self.field, self.sample_id)
+
+
+class SampleChecksumError(DecodeError, ChecksumError):
+    """A stored sample differs from the checksum that its writer stored.
+
+    Attributes:
+        path: the file.
+        offset: where the damaged bytes begin in it, or `None`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str | None = None,
+        field: str | None = None,
+        sample_id: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        super().__init__(message, field, sample_id)
+        self.path = path
+        self.where = None if sample_id is None else f"sample {sample_id}"
+        self.expected, self.found = "bytes with the checksum that their writer stored", "others"
+        self.offset = offset
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.path, self.field, self.sample_id, self.offset)
 
 
 class OperationError(LoaderError):

@@ -28,9 +28,14 @@ LAYERS = {
     "ffx.traversal_order": 6,
     "ffx.page_allocator": 6,
     "ffx.writer": 6,
+    "ffx.verifying": 6,
     "ffx.loader": 7,
+    "ffx.commands": 7,
+    "ffx.__main__": 8,
     "ffx": 8,
 }
+# What runs in a shell speaks to its user.
+MAY_PRINT = "ffx.commands"
 # Beside the order of the layers: what a module may use at all.
 ALLOWED_ONLY = {"ffx.libffcv": {"ffx.errors", "ffx.kernels"}}
 
@@ -212,7 +217,8 @@ def test_public_names_exist(name):
 def test_library_never_prints(name):
     for node in ast.walk(ast.parse(LIBRARY[name].read_text())):
         called = node.func if isinstance(node, ast.Call) else None
-        assert not (isinstance(called, ast.Name) and called.id == "print"), f"{name}:{node.lineno} prints"
+        prints = isinstance(called, ast.Name) and called.id == "print"
+        assert not prints or name.startswith(MAY_PRINT), f"{name}:{node.lineno} prints"
 
 
 @pytest.mark.parametrize("path", python_files(*PROGRAMS), ids=lambda path: str(path.relative_to(ROOT)))

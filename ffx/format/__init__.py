@@ -34,6 +34,7 @@ from .layout import (
     parse_array_arguments,
 )
 from .opening import FileIndex, read_index
+from .rows import SampleRows, field_of_row, has_pointers, rows_by_sample
 from .trailer import Trailer, pack_tail
 
 __all__ = [
@@ -51,12 +52,15 @@ __all__ = [
     "FieldLayout",
     "FileIndex",
     "HeaderType",
+    "SampleRows",
     "Trailer",
     "TypeId",
     "builtin_layout",
     "check_array_type",
     "check_field_names",
     "check_page_size",
+    "field_of_row",
+    "has_pointers",
     "is_image_extension",
     "metadata_type",
     "pack_array_arguments",
@@ -65,4 +69,5 @@ __all__ = [
     "pack_tail",
     "parse_array_arguments",
     "read_index",
+    "rows_by_sample",
 ]

@@ -18,11 +18,14 @@ class OpenFile:
 
     Attributes:
         size: bytes of the file when it was opened.
+        identity: device, number, size and time of change, which tell it from any other.
     """
 
     def __init__(self, handle: BinaryIO) -> None:
         self.handle = handle
-        self.size = os.fstat(handle.fileno()).st_size
+        status = os.fstat(handle.fileno())
+        self.size = status.st_size
+        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, start: int, count: int, what: str) -> bytes:
         """`count` bytes from `start` on; `what` they are, for messages."""

@@ -48,6 +48,7 @@ class FileIndex:
         data_start: no stored sample begins before this offset.
         data_end: no stored sample ends after this offset.
         trailer: what ffx added, or `None`.
+        identity: device, number, size and time of change of the file that was opened.
     """
 
     path: str
@@ -64,6 +65,7 @@ class FileIndex:
     data_start: int
     data_end: int
     trailer: Trailer | None
+    identity: tuple[int, ...] = ()
 
 
 def _read_header(file: OpenFile) -> np.void:
@@ -280,6 +282,7 @@ def _open(file: OpenFile, path: str, layout_of: LayoutOf) -> FileIndex:
         data_start=HeaderType.itemsize + len(packed) + metadata.nbytes,
         data_end=int(header["alloc_table_ptr"]) if footer is None else int(footer["trailer_start"]),
         trailer=trailer,
+        identity=file.identity,
     )
     _check_rows(index)
     _check_metadata(index, layouts)

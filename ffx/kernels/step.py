@@ -42,7 +42,10 @@ __all__ = [
     "OUT_OF_TARGET",
     "UNKNOWN_MODE",
     "NO_DECODER",
+    "DAMAGED",
     "STATUS_TEXT",
+    "POINTERS",
+    "SIZES",
     "STORAGE_WORDS",
     "NativeKernel",
     "failure",
@@ -84,6 +87,7 @@ NO_MEMORY = 4
 OUT_OF_TARGET = 5
 UNKNOWN_MODE = 6
 NO_DECODER = 7
+DAMAGED = 8
 
 STATUS_TEXT = {
     OUT_OF_FILE: "its data would lie outside the file",
@@ -93,6 +97,7 @@ STATUS_TEXT = {
     OUT_OF_TARGET: "its data are larger than the buffer for them",
     UNKNOWN_MODE: "its image mode is unknown, or none that the file had when the loader was made",
     NO_DECODER: "the JPEG decoder could not be started",
+    DAMAGED: "its bytes differ from the checksum that their writer stored",
 }
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "CONTROL_WORDS",
     "DONE",
     "ERROR",
+    "FAILURES",
     "IDLE",
     "PUBLISHED",
     "STEPS",
@@ -57,7 +58,8 @@ STEPS = 0  # how many steps
 TOTAL = 1  # samples
 DONE = 2  # samples that are done
 ERROR = 3  # 0, or 1 + the index of the step that failed, shifted by 48, or'ed with its failure
-FIRST_STEP = 4  # then (kernel's address, step's address) of each step
+FAILURES = 4  # address of int64[batch]: what ERROR would say of each sample, written where one fails; or 0
+FIRST_STEP = 5  # then (kernel's address, step's address) of each step
 
 # The control array's words, a cache line apart so that the counters do not disturb each other.
 TAKEN = 0
@@ -97,13 +99,17 @@ def _run(stage, first, stop, thread):
     steps = load_i64(stage + 8 * STEPS)
     # Read before this thread says that it is done: from then on the stage may serve another batch.
     total = load_i64(stage + 8 * TOTAL)
+    failures = load_i64(stage + 8 * FAILURES)
     for position in range(first, stop):
         for index in range(steps):
             row = stage + 8 * (FIRST_STEP + 2 * index)
             outcome = call_kernel(load_i64(row), load_i64(row + 8), position, position + 1, thread)
             if outcome != OK:
-                # The first failure is kept; the batch is lost anyway.
-                compare_and_swap(stage + 8 * ERROR, 0, ((index + 1) << 48) | outcome)
+                problem = ((index + 1) << 48) | outcome
+                if failures != 0:
+                    store_i64(failures + 8 * position, problem)
+                # Here the first one is kept.
+                compare_and_swap(stage + 8 * ERROR, 0, problem)
                 break
     count = stop - first
     return atomic_add(stage + 8 * DONE, count) + count == total
@@ -157,17 +163,17 @@ def is_complete(stage):
 
 
 @compiled
-def publish(control, ring, capacity, stage, total, chunk):
-    """Append a stage's tasks, of `chunk` samples each, to the ring (one caller at a time)."""
-    store_i64(stage + 8 * TOTAL, total)
+def publish(control, ring, capacity, stage, begin, end_of_range, chunk):
+    """Append tasks for a stage's samples `begin … end_of_range - 1`, `chunk` to a task (one caller at a time)."""
+    store_i64(stage + 8 * TOTAL, end_of_range - begin)
     store_i64(stage + 8 * DONE, 0)
     store_i64(stage + 8 * ERROR, 0)
     end = load_i64(control + 8 * PUBLISHED)
-    for first in range(0, total, chunk):
+    for first in range(begin, end_of_range, chunk):
         row = ring + 24 * (end % capacity)
         store_i64(row, stage)
         store_i64(row + 8, first)
-        store_i64(row + 16, min(first + chunk, total))
+        store_i64(row + 16, min(first + chunk, end_of_range))
         end += 1
     atomic_store(control + 8 * PUBLISHED, np.int64(end))
 

@@ -21,7 +21,7 @@ from ..kernels import tasks
 from ..kernels.jpeg import release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 
-__all__ = ["FORKED", "Engine", "Stage"]
+__all__ = ["FORKED", "Engine", "Stage", "split_failure"]
 
 _CLOSED = "the loader's iterator was closed while a batch was being made"
 FORKED = "this process was forked while the loader's iterator was in use: begin a new epoch here"
@@ -32,11 +32,14 @@ class Stage:
 
     Args:
         steps: `(address of the kernel, address of the step's words)` of each step, in order.
+        failures: `int64[batch]`, where each sample that fails is noted (see `split_failure`); the caller keeps it, and
+            sets it to zero.
     """
 
-    def __init__(self, steps: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, steps: Sequence[tuple[int, int]], failures: np.ndarray | None = None) -> None:
         self.words = np.zeros(tasks.FIRST_STEP + 2 * len(steps), dtype=np.int64)
         self.words[tasks.STEPS] = len(steps)
+        self.words[tasks.FAILURES] = 0 if failures is None else failures.ctypes.data
         self.words[tasks.FIRST_STEP :] = [address for step in steps for address in step]
 
     @property
@@ -53,9 +56,12 @@ class Stage:
     def failure(self) -> tuple[int, int, int] | None:
         """`(index of the step, position in the batch, status)` of the first failure, or `None`."""
         error = int(self.words[tasks.ERROR])
-        if error == 0:
-            return None
-        return (error >> 48) - 1, ((error & ((1 << 48) - 1)) >> 8) - 1, error & 0xFF
+        return None if error == 0 else split_failure(error)
+
+
+def split_failure(word: int) -> tuple[int, int, int]:
+    """`(index of the step, position in the batch, status)` of a failure as compiled code notes it."""
+    return (word >> 48) - 1, ((word & ((1 << 48) - 1)) >> 8) - 1, word & 0xFF
 
 
 class _Bell:
@@ -108,12 +114,12 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, stage: Stage, total: int, chunk: int = 1) -> None:
-        """Publish `total` samples of a stage, `chunk` to a task. The caller keeps the stage until it is complete."""
+    def submit(self, stage: Stage, stop: int, first: int = 0) -> None:
+        """Publish a stage's samples `first … stop - 1`. The caller keeps the stage until it is complete."""
         with self._changed:
             if self._closed or self.error is not None:
                 return
-            tasks.publish(*self._addresses(), stage.address, total, chunk)
+            tasks.publish(*self._addresses(), stage.address, first, stop, 1)
             self._changed.notify_all()
 
     def call(self, functions: Sequence[Callable]) -> list:

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import LoaderError
 from .engine import FORKED, Engine
 from .production import Batch, Production
+from .progress import Tracker
 from .slots import Slot, SlotPool, layout_of
 from .tail import Source
 
@@ -35,15 +36,31 @@ class EpochIterator:
     Args:
         loader: what is iterated.
         order: the samples' indices, in order.
+        occurrences: how often each came before in the epoch, `uint32`; `None`: never.
+        epoch: which; `None`: the one that the loader has begun last.
+        first_batch: the number of the first batch here in the whole epoch, for messages.
+        tracker: told how far the consumer has come.
     """
 
-    def __init__(self, loader: Loader, order: Sequence[int] | np.ndarray) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        order: Sequence[int] | np.ndarray,
+        occurrences: np.ndarray | None = None,
+        epoch: int | None = None,
+        first_batch: int = 0,
+        tracker: Tracker | None = None,
+    ) -> None:
         self.loader = loader
         self._unreleased: list[Slot] = []
         self._process = os.getpid()
-        schedule = loader.plan.schedule(loader.seed, loader.next_epoch - 1)
+        self._tracker = tracker
+        epoch = loader.next_epoch - 1 if epoch is None else epoch
+        schedule = loader.plan.schedule(loader.seed, epoch)
         self._link = loader.link(schedule.device)
-        batches, occurrences = self._cut_order(order)
+        sample_ids = _checked(order, len(loader.reader.metadata))
+        self._samples = len(sample_ids)
+        batches = _cut(sample_ids, loader.batch_size)
         count = loader.batches_ahead + 2
         layout = layout_of(schedule, loader.batch_size, self._link.pinned)
         slots = loader.slot_pool.take(layout, count)
@@ -56,25 +73,21 @@ class EpochIterator:
         except MemoryError as error:
             raise LoaderError(f"{loader.fname}: {QUASIRANDOM_ERROR_MSG}") from error
         source = Source(
-            loader.fname,
-            loader.reader.metadata,
+            loader.reader.index,
             loader.field_name_to_f_ix,
             context,
             context.storage_words(),
             loader.keep_on_devices(schedule),
+            loader.verification.step,
         )
+        mending = loader.mending(schedule, source.check is not None, epoch, first_batch)
         # The front and, for each native step of the tail, one more round of tasks, for every slot.
         capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))
         engine = Engine(loader.num_workers, capacity)
-        self._production = Production(loader.plan, schedule, source, batches, occurrences, slots, engine, self._link)
+        cut = None if occurrences is None else _cut(occurrences, loader.batch_size)
+        self._production = Production(loader.plan, schedule, source, batches, cut, slots, engine, self._link, mending)
         # Not `__del__`: at the interpreter's exit that comes after threads have been stopped in mid-step.
         self._shut = weakref.finalize(self, _shut, self._production, self._unreleased, loader.slot_pool, layout, slots)
-
-    def _cut_order(self, order: Sequence[int] | np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-        size = self.loader.batch_size
-        sample_ids = _checked(order, len(self.loader.reader.metadata))
-        occurrences = self.loader.occurrences(sample_ids)
-        return _cut(sample_ids, size), None if occurrences is None else _cut(occurrences, size)
 
     @property
     def closed(self) -> bool:
@@ -99,17 +112,22 @@ class EpochIterator:
         while len(self._unreleased) > 1:
             self._production.release(self._unreleased.pop(0))
         batch = self._production.finished.get()
-        if batch is None:
-            self.close()
-            raise StopIteration
-        return self._deliver(batch)
-
-    def _deliver(self, batch: Batch) -> tuple:
+        self.loader.culprits.extend(batch.culprits)
         if batch.error is not None:
             self.close()
             raise batch.error
-        self._link.receive(batch.slot, batch.results)
-        self._unreleased.append(batch.slot)
+        if batch.slot is None:
+            self.close()
+            if self._tracker is not None:
+                self._tracker.ended()
+            raise StopIteration
+        return self._deliver(batch, batch.slot)
+
+    def _deliver(self, batch: Batch, slot: Slot) -> tuple:
+        self._link.receive(slot, batch.results)
+        self._unreleased.append(slot)
+        if self._tracker is not None:
+            self._tracker.took(min((batch.number + 1) * self.loader.batch_size, self._samples))
         return batch.results
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import warnings
@@ -14,6 +15,8 @@ import torch
 
 from ..errors import FfxWarning, LoaderError, PipelineError
 from ..fields.base import Field
+from ..format import has_pointers
+from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
 from ..pipeline.graph import Graph
@@ -22,12 +25,15 @@ from ..pipeline.pipeline_spec import PipelineSpec
 from ..pipeline.plan import Plan, Schedule
 from ..reader import Reader
 from ..traversal_order import QuasiRandom, Random, Sequential
-from ..traversal_order.base import GlobalOrder, TraversalOrder, rank_and_world
+from ..traversal_order.base import Share, TraversalOrder, rank_and_world
+from .damage import ON_ERROR, Culprit, Mending
 from .device import CudaLink, HostLink, link_to
 from .epoch_iterator import EpochIterator
+from .progress import Progress, Tracker, pack_state, unpack_state
 from .resident import resident_data
 from .slots import SlotPool
 from .specs import complete_specs
+from .verification import VERIFY_MODES, Verification
 
 __all__ = ["DEFAULT_OS_CACHE", "ORDER_MAP", "ORDER_TYPE", "Loader", "OrderOption"]
 
@@ -78,6 +84,15 @@ class Loader:
         batches_ahead: finished batches that may wait; two more are in memory.
         recompile: generate and compile the operations' functions anew each epoch.
         order_kwargs: further arguments for the order's class.
+        verify: when a sample's bytes are compared with the checksum that their writer stored: `"first"` (each
+            sample once a process), `"always"` or `"never"`. Files of FFCV's have no checksums.
+        on_error: what is done with a sample that differs from its checksum or that its decoder refuses. `"raise"`;
+            `"skip"`: its batch is shorter (or missing), so ranks may get out of step; `"substitute"`: another
+            sample, with its own label, comes in its place, the same one on any rank.
+
+    Attributes:
+        culprits: the samples that were skipped or replaced in the batches so far (`Culprit`), in order. Each is
+            logged as well (`logging.getLogger("ffx.loader")`, as a warning).
 
     Raises:
         FormatError: when the file is not valid.
@@ -105,6 +120,9 @@ class Loader:
         batches_ahead: int = 3,
         recompile: bool = False,
         order_kwargs: Mapping[str, Any] | None = None,
+        *,
+        verify: str = "first",
+        on_error: str = "raise",
     ) -> None:
         self._args = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.fname = os.fspath(fname)
@@ -116,6 +134,8 @@ class Loader:
         self.recompile = bool(recompile)
         self.seed = self._args["seed"] = self._chosen_seed(seed)
         self.next_epoch = 0
+        self.on_error = _one_of("on_error", on_error, ON_ERROR)
+        self.culprits: list[Culprit] = []
         self.reader = Reader(self.fname, dict(custom_fields or {}))
         self.indices = self._checked_indices(indices)
         self.memory_manager: MemoryManager = (OSCacheManager if os_cache else ProcessCacheManager)(self.reader)
@@ -134,10 +154,13 @@ class Loader:
         schedule = self.plan.schedule(self.seed, 0)
         self.file_data: dict[FileRange, torch.Tensor] = {}
         self.keep_on_devices(schedule)
+        self.verification = self._make_verification(verify)
         self.slot_pool = SlotPool()
         self._links: dict[torch.device | None, HostLink | CudaLink] = {}
-        self._has_duplicates = indices is not None and len(np.unique(self.indices)) < len(self.indices)
         self._order_length: int | None = None
+        self._tracker = Tracker(Progress(0))
+        self._resume: Progress | None = None
+        self._mapped: tuple[OSCacheManager, np.ndarray] | None = None
         self._warn_of_dropped_samples(order)
 
     def _chosen_seed(self, seed: int | None) -> int:
@@ -197,14 +220,106 @@ class Loader:
         return (samples + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> EpochIterator:
-        order = self.next_traversal_order()
-        self._order_length = len(order)
-        if self.drop_last:
-            order = order[: len(self) * self.batch_size]
+        resume, self._resume = self._resume, None
+        # Whoever has set another epoch since wants that one.
+        start = resume if resume is not None and resume.epoch == self.next_epoch else Progress(self.next_epoch)
         self.next_epoch += 1
+        share = self.traversal_order.share(start.epoch, start.legs)
+        if not start.legs:
+            self._order_length = len(share.order)
+        order, occurrences = self._whole_batches(share)
         if self.recompile:
             self.plan.recompile()
-        return EpochIterator(self, order)
+        ranks = rank_and_world()[1] if self.distributed else 1
+        self._tracker = Tracker(start, ranks)
+        done = sum(samples for _, samples in start.legs)
+        return EpochIterator(self, order, occurrences, start.epoch, done // self.batch_size, self._tracker)
+
+    def _whole_batches(self, share: Share) -> tuple[np.ndarray, np.ndarray | None]:
+        """A share as it is cut into batches: without the last samples if they are to be dropped."""
+        if not self.drop_last:
+            return share.order, share.occurrences
+        # All ranks must make the same number of steps.
+        count = share.smallest // self.batch_size * self.batch_size
+        return share.order[:count], None if share.occurrences is None else share.occurrences[:count]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the consumer has come: behind the batch that the newest iterator gave last.
+
+        A few numbers, made in constant time. Kept in a checkpoint and given to `load_state_dict` of a loader of the
+        same file, in any process and with any number of ranks or workers, they give the rest of the epoch: each
+        sample once, and all that ffx draws (order, crops, flips, …) as in the run that was not interrupted.
+        """
+        return pack_state(self._tracker.progress, self.seed, self._about())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a loader was when it made `state`: the next iterator gives what was left of its epoch.
+
+        The seed becomes that of the state. Behind the last batch of an epoch the next iterator gives none.
+
+        Raises:
+            LoaderError: `state` is none, or was made with another file, other indices or another order.
+        """
+        progress, self.seed = unpack_state(state, self._about())
+        self._args["seed"] = self.traversal_order.seed = self.seed
+        self.next_epoch = progress.epoch
+        self._tracker, self._resume = Tracker(progress), progress
+
+    @functools.cached_property
+    def _file_digest(self) -> str:
+        index = self.reader.index
+        parts = (index.alloc_table, index.metadata, self.indices)
+        return "-".join(f"{xxh64(np.ascontiguousarray(part).view(np.uint8)):016x}" for part in parts)
+
+    def _about(self) -> dict[str, Any]:
+        return {"file": self._file_digest, "order": type(self.traversal_order).__name__}
+
+    def replay(self, epoch: int, step: int) -> tuple:
+        """Batch number `step` of an epoch (of this rank), made again: what iterating gave, or would give.
+
+        The resolution, and whatever else operations were set to since, is that of now.
+
+        Raises:
+            LoaderError: there is no such batch.
+        """
+        order, occurrences = self._whole_batches(self.traversal_order.share(epoch))
+        place = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        if epoch < 0 or step < 0 or not len(order[place]):
+            batches = -(-len(order) // self.batch_size)
+            raise LoaderError(
+                f"expected an epoch of at least 0 and a step from 0 to {batches - 1}, found {epoch}, {step}"
+            )
+        chosen = None if occurrences is None else occurrences[place]
+        with EpochIterator(self, order[place], chosen, epoch, step) as batches_again:
+            return next(batches_again)
+
+    def mending(self, schedule: Schedule, has_check: bool, epoch: int, first_batch: int) -> Mending:
+        """What an epoch does with samples that cannot be used."""
+        fields = [step.node.field_name for step in schedule.front]
+        return Mending(
+            self.on_error,
+            self.reader.index,
+            [None, *fields] if has_check else fields,
+            self.indices,
+            self.seed,
+            epoch,
+            first_batch,
+            None if isinstance(self.memory_manager, OSCacheManager) else self._mapped_words,
+        )
+
+    def _mapped_words(self) -> int:
+        """Address of a storage's words of the whole file, mapped: for single samples out of turn."""
+        if self._mapped is None:
+            manager = OSCacheManager(self.reader)
+            self._mapped = (manager, manager.schedule_epoch([]).storage_words())
+        return self._mapped[1].ctypes.data
+
+    def _make_verification(self, mode: str) -> Verification:
+        """The check of what is read; where no field that is wanted has stored bytes, there is nothing to check."""
+        index = self.reader.index
+        chosen = _one_of("verify", mode, VERIFY_MODES)
+        fields = {leaf.field_name for leaf in self.graph.leaves.values()}
+        return Verification(index, chosen if any(has_pointers(index, name) for name in fields) else "never")
 
     def link(self, device: torch.device | None) -> HostLink | CudaLink:
         """The way to a device, the same one each epoch: memory that torch keeps for its stream is used again."""
@@ -222,24 +337,6 @@ class Loader:
         if not all(one in self.file_data for one in wanted):
             self.file_data = resident_data(self.fname, wanted)
         return self.file_data
-
-    def occurrences(self, order: np.ndarray) -> np.ndarray | None:
-        """How often each sample of this epoch's order came before in it: `uint32`, `None` if none comes twice.
-
-        Counted over all ranks together where the order is known for all, so that it is the same for any
-        number of them.
-        """
-        if isinstance(self.traversal_order, (GlobalOrder, QuasiRandom)):
-            if not self._has_duplicates:
-                return None
-        elif len(np.unique(order)) == len(order):
-            # An order of somebody else's may repeat what stands once in `indices`.
-            return None
-        if self.distributed and isinstance(self.traversal_order, GlobalOrder):
-            rank, world = rank_and_world()
-            everywhere = self.traversal_order.global_order(self.next_epoch - 1)
-            return _occurrences(everywhere)[rank::world][: len(order)]
-        return _occurrences(order)
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
         """A loader of the samples whose decoded `field_name` satisfies `condition`.
@@ -265,6 +362,7 @@ class Loader:
             "distributed": False,
             "drop_last": False,
             "order_kwargs": None,
+            "on_error": "raise",
         }
         with Loader(**arguments) as values:
             kept = [bool(condition(sample)) for (batch,) in values for sample in batch]
@@ -275,6 +373,7 @@ class Loader:
         """Give the loader's memory back and unmap the file. Safe to call twice."""
         self.slot_pool.clear()
         self.file_data.clear()
+        self._mapped = None
         close = getattr(self.memory_manager, "close", None)
         if close is not None:
             close()
@@ -298,12 +397,7 @@ def _world_size() -> int:
     return 1
 
 
-def _occurrences(order: np.ndarray) -> np.ndarray:
-    """How often each value stands further ahead, `uint32`."""
-    by_sample = np.argsort(order, kind="stable")
-    ordered = order[by_sample]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    lengths = np.diff(np.r_[starts, len(ordered)])
-    result = np.empty(len(order), dtype=np.uint32)
-    result[by_sample] = np.arange(len(ordered)) - np.repeat(starts, lengths)
-    return result
+def _one_of(name: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise LoaderError(f"{name}: expected one of {', '.join(map(repr, known))}, found {value!r}")
+    return value

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..pipeline.plan import Plan, Schedule
+from .damage import Culprit, Mending
 from .device import CudaLink, HostLink
 from .engine import Engine
 from .slots import Slot
@@ -28,11 +29,21 @@ __all__ = ["Batch", "Production"]
 
 @dataclass
 class Batch:
-    """A finished batch, or the error that took its place."""
+    """A finished batch, the error that took its place, or, with neither slot nor error, the end of the epoch.
+
+    Attributes:
+        slot: where it lies.
+        results: what the consumer gets.
+        error: what was raised.
+        culprits: samples that were left out or replaced since the batch before.
+        number: which batch of these it is.
+    """
 
     slot: Slot | None
     results: tuple
     error: BaseException | None = None
+    culprits: Sequence[Culprit] = ()
+    number: int = 0
 
 
 class Production:
@@ -46,6 +57,7 @@ class Production:
         slots: memory; as many batches are under way at once.
         engine: the workers.
         link: the way to the device.
+        mending: what is done with samples that cannot be used.
     """
 
     def __init__(
@@ -58,13 +70,15 @@ class Production:
         slots: list[Slot],
         engine: Engine,
         link: HostLink | CudaLink,
+        mending: Mending,
     ) -> None:
-        self.finished: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[Batch] = queue.SimpleQueue()
         self.engine = engine
         self.link = link
         self._schedule = schedule
         self._source = source
         self._tail = Tail(plan, schedule, source, engine)
+        self._mending = mending
         self._batches = batches
         self._occurrences = occurrences
         self._slots = slots
@@ -114,14 +128,18 @@ class Production:
         if replaced:
             self.link.take_over()
         if replaced or slot.schedule is not self._schedule:
-            slot.bind(self._schedule, self._source.metadata, self._source.indices, self._source.storage.ctypes.data)
+            source = self._source
+            slot.bind(self._schedule, source.metadata, source.indices, source.storage.ctypes.data, source.check)
         count = len(sample_ids)
+        slot.failures[:count] = 0
         slot.sample_ids[:count] = sample_ids
         slot.occurrences[:count] = 0 if self._occurrences is None else self._occurrences[number]
         self._source.context.start_batch(number)
         self.engine.submit(slot.front, count)
 
     def _finish(self) -> None:
+        # Of batches that had no sample left and so never reach the consumer.
+        before: list[Culprit] = []
         try:
             for number, sample_ids in enumerate(self._batches):
                 slot = self._opened.get()
@@ -130,12 +148,19 @@ class Production:
                 if isinstance(slot, BaseException):
                     raise slot
                 self.engine.wait(slot.front)
-                self._tail.check_front(slot)
+                count, culprits = self._mending.mend(slot, number, len(sample_ids), self.engine)
+                if count == 0:
+                    before += culprits
+                    self._free.release()
+                    continue
+                if culprits:
+                    sample_ids = slot.sample_ids[:count].copy()
                 with self.link.making(slot):
                     results = self._tail.results(slot, number, sample_ids)
-                self.finished.put(Batch(slot, results))
+                self.finished.put(Batch(slot, results, culprits=[*before, *culprits], number=number))
+                before = []
                 # Or this thread's own references would pass for the consumer's.
                 del results
-            self.finished.put(None)
+            self.finished.put(Batch(None, (), culprits=before))
         except BaseException as error:
-            self.finished.put(Batch(None, (), error))
+            self.finished.put(Batch(None, (), error, before))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ import torch
 from ..kernels import step as words
 from ..pipeline.allocation_query import AllocationQuery, allocate
 from ..pipeline.graph import Node
+from ..pipeline.operation import NativeStep
 from ..pipeline.plan import Kind, Schedule, Step
 from .engine import Stage
 
@@ -53,7 +56,8 @@ class Slot:
     Attributes:
         sample_ids: `uint64[batch]`, the samples' indices in the file.
         occurrences: `uint32[batch]`, how often each came before in this epoch.
-        front: the stage of the schedule's native front.
+        failures: `int64[batch]`, what went wrong with each in the front (`ffx.loader.engine.split_failure`), or 0.
+        front: the stage of the schedule's native front, behind the check of the samples' checksums if there is one.
         gives_host_memory: some result that the consumer gets lies in the slot's host memory.
         ready: event after which host buffers are no longer read by copies (GPU only).
         consumed: event after which the consumer no longer reads device buffers (GPU only).
@@ -64,6 +68,7 @@ class Slot:
         self.pinned = pinned
         self.sample_ids = np.zeros(batch_size, dtype=np.uint64)
         self.occurrences = np.zeros(batch_size, dtype=np.uint32)
+        self.failures = np.zeros(batch_size, dtype=np.int64)
         self.gives_host_memory = any(
             step.declaration.state.device.type == "cpu"
             for step in schedule.steps
@@ -77,6 +82,7 @@ class Slot:
         self._is_tuple: dict[Node, bool] = {}
         self._shared: dict[int, object] = {}
         self._words: dict[Node, np.ndarray] = {}
+        self._check: np.ndarray | None = None
         self._stages: dict[Node, Stage] = {}
         self._targets: dict[Node, np.ndarray] = {}
         self.schedule: Schedule | None = None
@@ -126,7 +132,14 @@ class Slot:
             buffers[0] = allocate(query, self.batch_size, self.pinned)
         return buffers[0].reshape(-1)[:count]
 
-    def bind(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
+    def bind(
+        self,
+        schedule: Schedule,
+        metadata: np.ndarray,
+        indices: dict[str, int],
+        storage: int,
+        check: NativeStep | None = None,
+    ) -> None:
         """Prepare the slot for an epoch: where its kernels read and write, the epoch's random keys.
 
         Args:
@@ -134,27 +147,31 @@ class Slot:
             metadata: one record a sample of the file, members `f0`, `f1`, ….
             indices: each field's number in the file.
             storage: address of the storage's words.
+            check: what samples go through before the front.
         """
-        self._write_words(schedule, metadata, indices, storage)
+        self._write_words(schedule, metadata, indices, storage, check)
         # Counted here, where no local variable refers to a buffer.
         self._at_rest = self._count_references()
 
-    def _write_words(self, schedule: Schedule, metadata: np.ndarray, indices: dict[str, int], storage: int) -> None:
+    def _write_words(
+        self,
+        schedule: Schedule,
+        metadata: np.ndarray,
+        indices: dict[str, int],
+        storage: int,
+        check: NativeStep | None,
+    ) -> None:
         targets: dict[Node, np.ndarray] = {}
-        rows = []
+        rows = [] if check is None else [self._check_words(check, storage)]
         for step in schedule.steps:
             if step.kind is not Kind.NATIVE:
                 continue
-            block = np.zeros(words.OWN + len(step.native.words), dtype=np.int64)
+            block = self._common_words(step.native, storage)
             self._words[step.node] = block
             column = metadata[f"f{indices[step.node.field_name]}"]
-            block[words.SAMPLE_IDS] = self.sample_ids.ctypes.data
-            block[words.OCCURRENCES] = self.occurrences.ctypes.data
             block[words.RANDOM_KEY] = step.random_key
             block[words.METADATA] = column.ctypes.data
             block[words.METADATA_BYTES] = column.strides[0]
-            block[words.STORAGE] = storage
-            block[words.OWN :] = step.native.words
             address = (step.native.kernel.address, block.ctypes.data)
             self._stages[step.node] = Stage([address])
             if step in schedule.front:
@@ -164,8 +181,40 @@ class Slot:
                 targets.update(dict.fromkeys((step.node, *step.aliases), target))
                 rows.append(address)
         self._targets = targets
-        self.front = Stage(rows)
+        self.front = Stage(rows, self.failures)
         self.schedule = schedule
+
+    def _common_words(self, native: NativeStep, storage: int) -> np.ndarray:
+        """A step's words with what is the same for all steps of the slot, and its own."""
+        block = np.zeros(words.OWN + len(native.words), dtype=np.int64)
+        block[words.SAMPLE_IDS] = self.sample_ids.ctypes.data
+        block[words.OCCURRENCES] = self.occurrences.ctypes.data
+        block[words.STORAGE] = storage
+        block[words.OWN :] = native.words
+        return block
+
+    def _check_words(self, check: NativeStep, storage: int) -> tuple[int, int]:
+        self._check = self._common_words(check, storage)
+        return check.kernel.address, self._check.ctypes.data
+
+    @contextmanager
+    def reading_from(self, storage: int) -> Iterator[None]:
+        """While no sample is under way: the steps read from another storage, given by the address of its words."""
+        blocks = [*self._words.values(), *([] if self._check is None else [self._check])]
+        former = [int(block[words.STORAGE]) for block in blocks]
+        try:
+            for block in blocks:
+                block[words.STORAGE] = storage
+            yield
+        finally:
+            for block, address in zip(blocks, former, strict=True):
+                block[words.STORAGE] = address
+
+    def keep(self, places: np.ndarray) -> None:
+        """Move what the front made of the samples at some places, ascending, to the beginning, one behind the other."""
+        memory = {id(target): target for target in self._targets.values()}.values()
+        for values in (*memory, self.sample_ids, self.occurrences):
+            values[: len(places)] = values[places]
 
     def connect(self, step: Step, source: np.ndarray | None, target: np.ndarray) -> None:
         """Tell a native step where it reads and writes."""

@@ -6,22 +6,22 @@ treats samples alone by slices, any other function gets the whole batch here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import DecodeError, FfxError, OperationError
-from ..kernels import step as words
-from ..kernels import turbojpeg
+from ..errors import FfxError, OperationError
+from ..format import FileIndex
 from ..kernels.rng import seed_from
 from ..memory_managers.base import MemoryContext
 from ..pipeline.graph import Node
-from ..pipeline.operation import FileRange
+from ..pipeline.operation import FileRange, NativeStep
 from ..pipeline.plan import Kind, Plan, Schedule, Step, is_per_sample, seed_generators
-from .engine import Engine, Stage
+from .damage import sample_error
+from .engine import Engine
 from .slots import Slot
 
 __all__ = ["Source", "Tail"]
@@ -36,20 +36,30 @@ class Source:
     """What batches are made from.
 
     Attributes:
-        file_name: for messages.
-        metadata: one record a sample, members `f0`, `f1`, ….
+        index: the file.
         indices: each field's number in the file.
         context: the storage's open context.
         storage: the storage's words for native kernels, `int64[STORAGE_WORDS]`.
         file_data: what of the file lies in a device's memory, `uint8[bytes]`.
+        check: what samples go through before anything else (`ffx.loader.verification`), or `None`.
     """
 
-    file_name: str
-    metadata: np.ndarray
+    index: FileIndex
     indices: dict[str, int]
     context: MemoryContext
     storage: np.ndarray
     file_data: Mapping[FileRange, torch.Tensor]
+    check: NativeStep | None = None
+
+    @property
+    def metadata(self) -> np.ndarray:
+        """One record a sample, members `f0`, `f1`, …."""
+        return self.index.metadata
+
+    @property
+    def file_name(self) -> str:
+        """For messages."""
+        return self.index.path
 
 
 class Tail:
@@ -67,10 +77,6 @@ class Tail:
         self._schedule = schedule
         self._source = source
         self._engine = engine
-
-    def check_front(self, slot: Slot) -> None:
-        """Raise what a worker met in the front of the slot's batch, if anything."""
-        self._raise_failure(slot.front, self._schedule.front, slot.sample_ids)
 
     def results(self, slot: Slot, number: int, sample_ids: np.ndarray) -> tuple:
         """What the consumer gets for a batch whose front is done.
@@ -138,7 +144,9 @@ class Tail:
         stage = making.slot.stage(step)
         self._engine.submit(stage, making.count)
         self._engine.wait(stage)
-        self._raise_failure(stage, (step,), making.sample_ids)
+        if stage.failure is not None:
+            _, position, status = stage.failure
+            raise sample_error(self._source.index, step.node.field_name, int(making.sample_ids[position]), status)
         return target[: making.count] if room is None else target
 
     def _run_slices(self, step: Step, making: _Making) -> np.ndarray:
@@ -196,21 +204,6 @@ class Tail:
             seed_generators(seed_from(step.random_key, making.sample_ids))
             initialise(shared)
         return shared
-
-    def _raise_failure(self, stage: Stage | None, steps: Sequence[Step], sample_ids: np.ndarray) -> None:
-        failure = None if stage is None else stage.failure
-        if failure is None:
-            return
-        index, position, status = failure
-        if status == words.NO_DECODER:
-            turbojpeg.load()  # Raises, and says how to get a library.
-        field, sample_id = steps[index].node.field_name, int(sample_ids[position])
-        reason = words.STATUS_TEXT.get(status, f"its kernel returned {status}")
-        raise DecodeError(
-            f"{self._source.file_name}: field {field!r} of sample {sample_id} cannot be used: {reason}",
-            field=field,
-            sample_id=sample_id,
-        )
 
 
 @dataclass

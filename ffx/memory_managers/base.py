@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+
+from ..errors import LoaderError
 
 if TYPE_CHECKING:
     from ..reader import Reader
 
-__all__ = ["MemoryContext", "MemoryManager"]
+__all__ = ["MemoryContext", "MemoryManager", "open_again"]
+
+
+def open_again(reader: Reader) -> BinaryIO:
+    """The reader's file, opened once more.
+
+    Raises:
+        LoaderError: it cannot be, or another file stands at its path now.
+    """
+    try:
+        file = open(reader.file_name, "rb")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise LoaderError(f"{reader.file_name}: cannot be opened any more: {error}") from error
+    status = os.fstat(file.fileno())
+    if (status.st_dev, status.st_ino) != reader.index.identity[:2]:
+        file.close()
+        raise LoaderError(
+            f"{reader.file_name}: expected the file that was opened first, found another one there: make a new loader "
+            "for it"
+        )
+    return file
 
 
 class MemoryContext(AbstractContextManager):
@@ -44,7 +67,7 @@ class MemoryManager(ABC):
     """A file's storage.
 
     Args:
-        reader: gives `file_name`, `page_size`, `num_samples` and `alloc_table`.
+        reader: gives `file_name`, `page_size`, `num_samples`, `alloc_table` and `index`.
 
     Attributes:
         ptrs, sizes: offset and bytes of every blob, `uint64[rows]`, sorted by offset.
@@ -52,11 +75,7 @@ class MemoryManager(ABC):
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        table = reader.alloc_table
-        order = np.lexsort((table["size"], table["ptr"]))
-        # Sorted already in files of ffx's own; copied so that kernels find them contiguous.
-        self.ptrs = np.ascontiguousarray(table["ptr"][order])
-        self.sizes = np.ascontiguousarray(table["size"][order])
+        self.ptrs, self.sizes = reader.index.pointers, reader.index.sizes
         self._pages: np.ndarray | None = None
 
     @property

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import LoaderError
 from ..kernels import step
 from ..kernels.compiling import compiled
-from .base import MemoryContext, MemoryManager
+from .base import MemoryContext, MemoryManager, open_again
 
 __all__ = ["PageSchedule", "ProcessCacheManager", "schedule_pages"]
 
@@ -137,10 +137,7 @@ class ProcessCacheContext(MemoryContext):
         self._page_to_slot = np.full(max(self.schedule.slot_of, default=-1) + 1, NO_SLOT, dtype=np.uint32)
         for page, slot in self.schedule.slot_of.items():
             self._page_to_slot[page] = slot
-        try:
-            self._file = os.open(self.manager.reader.file_name, os.O_RDONLY)
-        except OSError as error:
-            raise LoaderError(f"{self.manager.reader.file_name}: cannot be opened any more: {error}") from error
+        self._file = open_again(self.manager.reader)
         readers = min(READERS, max(len(self.schedule.slot_of), 1))
         self._threads = [
             threading.Thread(target=self._read, name="ffx-page-reader", daemon=True) for _ in range(readers)
@@ -182,7 +179,7 @@ class ProcessCacheContext(MemoryContext):
         target = target[: self.manager.data_end - start]
         done = 0
         while done < len(target) and not self._closed:
-            count = os.preadv(self._file, [target[done:]], start + done)
+            count = os.preadv(self._file.fileno(), [target[done:]], start + done)
             if count == 0:
                 raise LoaderError(
                     f"expected {len(target)} bytes of page {page} at {start}, found the file's end after {done}: "
@@ -202,7 +199,7 @@ class ProcessCacheContext(MemoryContext):
         for thread in self._threads:
             thread.join()
         if self._threads:
-            os.close(self._file)
+            self._file.close()
         self._memory = np.empty((0, 0), dtype=np.uint8)
 
     def __exit__(self, *_) -> None:

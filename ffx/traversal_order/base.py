@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +13,11 @@ import torch
 
 from ..errors import LoaderError
 
-__all__ = ["GlobalOrder", "Ordered", "TraversalOrder", "rank_and_world"]
+__all__ = ["GlobalOrder", "Legs", "Ordered", "Share", "TraversalOrder", "occurrences_in", "rank_and_world"]
+
+# What of an epoch is done: `(ranks, samples that each of them took)`, one entry for each time that the epoch was begun
+# or gone on with.
+Legs = Sequence[tuple[int, int]]
 
 
 class Ordered(Protocol):
@@ -22,6 +28,32 @@ class Ordered(Protocol):
     seed: int
     distributed: bool
     memory_manager: Any
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a rank takes of an epoch, or of what is left of it.
+
+    Attributes:
+        order: `uint64[n]`, the samples' indices in the file.
+        occurrences: `uint32[n]`, how often each came before in the whole epoch; `None`: never.
+        smallest: samples that the rank with the fewest takes.
+    """
+
+    order: np.ndarray
+    occurrences: np.ndarray | None
+    smallest: int
+
+
+def occurrences_in(order: np.ndarray) -> np.ndarray:
+    """How often each value stands further ahead, `uint32`."""
+    by_sample = np.argsort(order, kind="stable")
+    ordered = order[by_sample]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(ordered)])
+    result = np.empty(len(order), dtype=np.uint32)
+    result[by_sample] = np.arange(len(ordered)) - np.repeat(starts, lengths)
+    return result
 
 
 class TraversalOrder(ABC):
@@ -41,6 +73,34 @@ class TraversalOrder(ABC):
     def sample_order(self, epoch: int) -> Sequence[int] | np.ndarray:
         """This rank's sample indices in an epoch, in order."""
 
+    def share(self, epoch: int, legs: Legs = ()) -> Share:
+        """What this rank takes of an epoch of which some is done.
+
+        Raises:
+            LoaderError: the order of another number of ranks is not known.
+        """
+        order = np.asarray(self.sample_order(epoch))
+        world = self._rank_and_world()[1]
+        if any(ranks != world for ranks, _ in legs):
+            raise LoaderError(
+                f"{type(self).__name__} says only what this rank takes, so an epoch that {legs[0][0]} ranks began can "
+                f"only be gone on with by as many, found {world}: go on with as many, or at an epoch's end"
+            )
+        # An order of somebody else's may repeat what stands once in `indices`.
+        repeats = len(np.unique(order)) < len(order)
+        done = sum(samples for _, samples in legs)
+        whole = len(self.indices) // world if world > 1 else len(order)
+        occurrences = occurrences_in(order)[done:] if repeats else None
+        return Share(order[done:], occurrences, max(min(whole, len(order)) - done, 0))
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        return rank_and_world() if self.distributed else (0, 1)
+
+    @functools.cached_property
+    def _has_repeats(self) -> bool:
+        """Whether a sample stands twice in `indices`."""
+        return len(np.unique(self.indices)) < len(self.indices)
+
 
 class GlobalOrder(TraversalOrder):
     """An order over all samples, of which each rank takes every `world`-th.
@@ -59,6 +119,16 @@ class GlobalOrder(TraversalOrder):
             return order
         rank, world = rank_and_world()
         return order[rank::world]
+
+    def share(self, epoch: int, legs: Legs = ()) -> Share:
+        """Whoever took part so far took the beginning of the joint order; the ranks of now share the rest."""
+        if type(self).sample_order is not GlobalOrder.sample_order:
+            return super().share(epoch, legs)
+        order = np.asarray(self.global_order(epoch))
+        rank, world = self._rank_and_world()
+        done = min(sum(ranks * samples for ranks, samples in legs), len(order))
+        occurrences = occurrences_in(order)[done:][rank::world] if self._has_repeats else None
+        return Share(order[done:][rank::world], occurrences, (len(order) - done) // world)
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import LoaderError
-from .base import Ordered, TraversalOrder, rank_and_world
+from .base import Legs, Ordered, Share, TraversalOrder, occurrences_in
 from .random import epoch_generator
 
 __all__ = ["QuasiRandom"]
@@ -51,7 +53,30 @@ class QuasiRandom(TraversalOrder):
 
     def sample_order(self, epoch: int) -> np.ndarray:
         """This rank's samples of an epoch: exactly once each over all ranks."""
-        rank, world = rank_and_world() if self.distributed else (0, 1)
+        return self._order_of(epoch, *self._rank_and_world())
+
+    def share(self, epoch: int, legs: Legs = ()) -> Share:
+        """What each rank of the last leg has left stays one run; where there are other ranks now, they cut it anew."""
+        if type(self).sample_order is not QuasiRandom.sample_order:
+            return super().share(epoch, legs)
+        rank, world = self._rank_and_world()
+        began = legs[0][0] if legs else world
+        runs = [self._order_of(epoch, one, began) for one in range(began)] if legs or self._has_repeats else []
+        if not runs:
+            order = self._order_of(epoch, rank, world)
+            return Share(order, None, len(self.indices) // world)
+        order = np.concatenate(runs)
+        places = _split(np.arange(len(order)), [len(run) for run in runs])
+        for ranks, samples in legs:
+            if ranks != len(places):
+                places = _cut(np.concatenate(places), ranks)
+            places = [run[samples:] for run in places]
+        if len(places) != world:
+            places = _cut(np.concatenate(places), world)
+        occurrences = occurrences_in(order)[places[rank]] if self._has_repeats else None
+        return Share(order[places[rank]], occurrences, min(len(run) for run in places))
+
+    def _order_of(self, epoch: int, rank: int, world: int) -> np.ndarray:
         generator = epoch_generator(self.seed, epoch)
         order = generator.permutation(len(self._starts) - 1)
         # Where each page's samples end when the pages stand in their new order.
@@ -63,6 +88,16 @@ class QuasiRandom(TraversalOrder):
         if len(page) and page[-1] - page[0] >= self.open_pages:
             return samples[np.argsort(page + self.open_pages * moments[first:stop], kind="stable")]
         return samples[np.argsort(moments[first:stop], kind="stable")]
+
+
+def _split(values: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+    return np.split(values, np.cumsum(lengths)[:-1])
+
+
+def _cut(values: np.ndarray, world: int) -> list[np.ndarray]:
+    """Runs for so many ranks."""
+    bounds = [_run(len(values), rank, world) for rank in range(world)]
+    return [values[first:stop] for first, stop in bounds]
 
 
 def _rows(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class Ring:
         return self.control.ctypes.data, self.rows.ctypes.data, len(self.rows)
 
     def publish(self, stage, total, chunk=1):
-        tasks.publish(*self.addresses, stage.address, total, chunk)
+        tasks.publish(*self.addresses, stage.address, 0, total, chunk)
 
     def work(self):
         return tasks.work(*self.addresses, 0)

@@ -1,5 +1,7 @@
 """What several of the loader's tests need; importable, so that spawned processes find it too."""
 
+import itertools
+
 import numpy as np
 import torch
 
@@ -36,3 +38,12 @@ def run_rank(rank: int, world: int, port: int, path: str, order: OrderOption, dr
     epoch = [(image.numpy().copy(), label.numpy().copy()) for image, label in loader]
     results.put((rank, len(loader), loader.traversal_order.sample_order(0), epoch))
     torch.distributed.destroy_process_group()
+
+
+def state_after(path: str, batches: int) -> tuple[dict, list]:
+    """A loader's state behind so many batches, and these: each sample's bytes and label."""
+    loader = load(path, batch_size=7, order=OrderOption.RANDOM, pipelines=random_pipelines())
+    done = []
+    for images, labels in itertools.islice(loader, batches):
+        done += [(image.numpy().tobytes(), int(label)) for image, label in zip(images, labels, strict=True)]
+    return loader.state_dict(), done

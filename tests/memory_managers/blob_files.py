@@ -17,7 +17,16 @@ def blob_reader(path: Path, rows, num_samples: int, page_bytes: int = PAGE_BYTES
     table = np.zeros(len(rows), dtype=ALLOC_TABLE_TYPE)
     for row, (sample, pointer, size) in zip(table, rows, strict=True):
         row["sample_id"], row["ptr"], row["size"] = sample, pointer, size
-    return SimpleNamespace(file_name=str(path), page_size=page_bytes, num_samples=num_samples, alloc_table=table)
+    order = np.lexsort((table["size"], table["ptr"]))
+    status = path.stat() if path.exists() else None
+    index = SimpleNamespace(
+        pointers=np.ascontiguousarray(table["ptr"][order]),
+        sizes=np.ascontiguousarray(table["size"][order]),
+        identity=None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns),
+    )
+    return SimpleNamespace(
+        file_name=str(path), page_size=page_bytes, num_samples=num_samples, alloc_table=table, index=index
+    )
 
 
 def write_blobs(path: Path, sizes, page_bytes: int = PAGE_BYTES, seed: int = 0) -> SimpleNamespace:

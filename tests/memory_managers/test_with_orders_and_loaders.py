@@ -1,5 +1,6 @@
 """Storages at work: with an order that needs few pages at a time, and under a loader when the file breaks."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,41 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_an_error_in_next(file, tmp
         with pytest.raises(LoaderError, match=r"cut\.beton: .*it was shortened while it was read"):
             next(iterator)
         assert next(iterator, None) is None
+
+
+@pytest.mark.usefixtures("no_threads_left")
+@pytest.mark.parametrize("when", ["before the epoch", "within it"])
+def test_a_mapped_file_that_is_cut_short_is_an_error_in_next_and_no_death(file, tmp_path, when):
+    path = tmp_path / "cut.beton"
+    path.write_bytes(file.read_bytes())
+    with Loader(str(path), 2, 1, os_cache=True, seed=1, batches_ahead=1) as loader:
+        list(loader)
+        if when == "before the epoch":
+            os.truncate(path, 5 * FILE_PAGE_BYTES)
+        iterator = iter(loader)
+        if when == "within it":
+            next(iterator)
+            os.truncate(path, 5 * FILE_PAGE_BYTES)
+        with pytest.raises(LoaderError, match=r"cut\.beton: expected \d+ bytes .*was shortened while it was read"):
+            list(iterator)
+
+
+@pytest.mark.usefixtures("no_threads_left")
+@pytest.mark.parametrize("os_cache", [True, False])
+def test_a_file_that_takes_the_others_place_is_not_read_with_its_tables(file, tmp_path, os_cache):
+    path, other = tmp_path / "first.beton", tmp_path / "other.beton"
+    path.write_bytes(file.read_bytes())
+    other.write_bytes(file.read_bytes())
+    with Loader(str(path), 2, 1, os_cache=os_cache, seed=1) as loader:
+        os.replace(other, path)
+        with pytest.raises(LoaderError, match="found another one there: make a new loader"):
+            list(loader)
+    with Loader(str(path), 2, 1, os_cache=True, seed=1) as loader:
+        before = [bytes(data) for datas, _ in loader for data in datas.numpy()]
+        other.write_bytes(b"something else")
+        os.replace(other, path)
+        # What is mapped stays what it was.
+        assert [bytes(data) for datas, _ in loader for data in datas.numpy()] == before
 
 
 @pytest.mark.usefixtures("no_threads_left")

@@ -1,0 +1,69 @@
+"""`ffx verify FILE …`: is every byte what its writer stored?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from tqdm import tqdm
+
+from ..errors import FormatError
+from ..verifying import Report, verify_file
+
+__all__ = ["add_to"]
+
+_DESCRIPTION = """
+Opens each file, proves its tables right, and holds every sample against its checksum. A file that FFCV wrote has no
+checksums; its JPEGs are decoded instead. Exit status: 0 if all is well, 1 if anything is not.
+"""
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("verify", help="look at every sample of a file", description=_DESCRIPTION)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--decode", action="store_true", help="decode every JPEG even where there are checksums")
+    parser.add_argument("--workers", type=int, default=-1, metavar="N", help="threads (default: all usable cores)")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each file instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Verify the files one by one; 0 if all are good."""
+    return max([_verify(path, options) for path in options.files])
+
+
+def _verify(path: str, options: argparse.Namespace) -> int:
+    try:
+        with tqdm(desc=path, unit=" samples", disable=not sys.stderr.isatty(), leave=False) as bar:
+            report = verify_file(
+                path,
+                decode=options.decode or None,
+                workers=options.workers,
+                on_progress=bar.update,
+            )
+    except (FormatError, OSError) as error:
+        text = str(error) if path in str(error) else f"{path}: {error}"
+        print(json.dumps({"path": path, "ok": False, "error": text}) if options.json else text)
+        return 1
+    print(json.dumps({"ok": report.ok, **asdict(report)}) if options.json else _as_text(report))
+    return 0 if report.ok else 1
+
+
+def _as_text(report: Report) -> str:
+    looked = []
+    if report.has_checksums:
+        looked.append("all checksums compared")
+    else:
+        looked.append("no checksums in it")
+    if report.decoded:
+        looked.append(f"{report.decoded:,} JPEGs decoded")
+    samples = len({bad.sample_id for bad in report.bad})
+    outcome = f"{samples:,} bad" if samples else "all good"
+    lines = [f"{report.path}: {report.samples:,} samples, {report.data_bytes:,} bytes, {', '.join(looked)}: {outcome}"]
+    for bad in report.bad:
+        field = f", field {bad.field!r}" if bad.field is not None else ""
+        lines.append(f"  sample {bad.sample_id}{field}: {bad.size:,} bytes at offset {bad.offset:,}: {bad.reason}")
+    return "\n".join(lines)
