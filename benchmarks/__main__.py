@@ -17,6 +17,7 @@ COMMANDS = (
     "scaling",
     "startup",
     "memory",
+    "verification",
     "writer",
     "feeding",
     "timetable",
