@@ -38,7 +38,7 @@ _FOOTER = np.dtype(
         ("footer_checksum", "<u8"),
     ]
 )
-_ROW_CHECKSUMS = b"rowxxh64"
+_ROW_CHECKSUMS = b"rowxxh3"
 _ABOUT = b"about"
 _PADDING = b"padding"
 
@@ -48,7 +48,7 @@ class Trailer:
     """What ffx stores beside FFCV's data.
 
     Attributes:
-        row_checksums: XXH64 of the bytes of each row of the allocation table: uint64[rows].
+        row_checksums: XXH3 (64 bits, seed 0) of the bytes of each row of the allocation table: uint64[rows].
         class_names: name of each class, or `None`.
         settings: what the writer was told, and the versions of what it used.
         field_names: the fields' full names (FFCV's descriptors hold 16 bytes), or `None`.

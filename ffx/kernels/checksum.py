@@ -1,4 +1,4 @@
-"""XXH64, the checksum that ffx stores: fast enough to verify samples as they are read.
+"""XXH64, the checksum of a file's tables (stored samples have `ffx.kernels.xxh3`).
 
 XXH64 is Yann Collet's 64-bit hash, published with a specification and test vectors. It detects
 accidents (a flipped bit, a torn write), not forgery. Compiled code calls `xxh64_at(address, length,
@@ -13,7 +13,7 @@ from numba import njit
 from .compiling import compiled
 from .memory import load_u8, load_u32, load_u64
 
-__all__ = ["xxh64", "xxh64_at"]
+__all__ = ["as_bytes", "xxh64", "xxh64_at"]
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -84,9 +84,15 @@ def xxh64_at(address, length, seed):
     return total ^ (total >> np.uint64(32))
 
 
-def xxh64(data: bytes | bytearray | memoryview | np.ndarray, seed: int = 0) -> int:
-    """XXH64 of `data`, bytes or a C-contiguous array, as a Python integer."""
+def as_bytes(data: bytes | bytearray | memoryview | np.ndarray) -> np.ndarray:
+    """`data` as an array without gaps."""
     array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8) if len(data) else _NOTHING
     if not array.flags.c_contiguous:
         raise ValueError("expected a C-contiguous array, found gaps; call numpy.ascontiguousarray first")
+    return array
+
+
+def xxh64(data: bytes | bytearray | memoryview | np.ndarray, seed: int = 0) -> int:
+    """XXH64 of `data`, bytes or a C-contiguous array, as a Python integer."""
+    array = as_bytes(data)
     return int(xxh64_at(array.ctypes.data, array.nbytes, np.uint64(seed)))

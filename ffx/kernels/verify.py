@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .checksum import xxh64_at
 from .compiling import compiled
 from .memory import load_i64, load_u8, load_u64, store_u8
 from .sample import own, sample_id
 from .step import DAMAGED, OK, OUT_OF_FILE, POINTERS, SIZES, STORAGE, failure, locate, native_kernel, word
+from .xxh3 import xxh3_at
 
 __all__ = ["ALWAYS", "CHECKED", "CHECKSUMS", "EACH", "OWN_WORDS", "ROWS", "STARTS", "check_rows", "verify_samples"]
 
@@ -37,7 +37,7 @@ def _row_status(step, row):
     data, _ = locate(storage, pointer, size)
     if data == 0:
         return OUT_OF_FILE
-    good = xxh64_at(data, size, np.uint64(0)) == load_u64(own(step, CHECKSUMS) + 8 * row)
+    good = xxh3_at(data, size) == load_u64(own(step, CHECKSUMS) + 8 * row)
     return OK if good else DAMAGED
 
 
@@ -84,4 +84,4 @@ def check_rows(base, length, pointers, sizes, checksums, first, stop, good):
     for row in range(first, stop):
         pointer, size = np.int64(pointers[row]), np.int64(sizes[row])
         inside = size >= 0 and pointer >= 0 and pointer <= length - size
-        good[row] = inside and xxh64_at(base + pointer, size, np.uint64(0)) == checksums[row]
+        good[row] = inside and xxh3_at(base + pointer, size) == checksums[row]

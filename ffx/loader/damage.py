@@ -14,8 +14,8 @@ from ..errors import DecodeError, LoaderError, SampleChecksumError
 from ..format import FileIndex, field_of_row
 from ..kernels import step as words
 from ..kernels import turbojpeg
-from ..kernels.checksum import xxh64
 from ..kernels.rng import epoch_key, operation_key, uniform
+from ..kernels.xxh3 import xxh3
 from .engine import Engine, split_failure
 from .slots import Slot
 
@@ -81,7 +81,7 @@ def _damaged_row(index: FileIndex, sample_id: int) -> int | None:
     with open(index.path, "rb") as handle:
         for row in np.flatnonzero(index.sample_ids == sample_id).tolist():
             data = os.pread(handle.fileno(), int(index.sizes[row]), int(index.pointers[row]))
-            if xxh64(data) != int(index.checksums[row]):
+            if xxh3(data) != int(index.checksums[row]):
                 return row
     return None
 

@@ -19,6 +19,7 @@ from ..fields.base import Field
 from ..format import ARGUMENT_BYTES, check_field_names, check_page_size
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
+from ..kernels.xxh3 import xxh3
 from .assembly import Assembly
 from .blocks import BlockPool
 from .encoder import Arena
@@ -180,6 +181,7 @@ class DatasetWriter:
             raise WriterError(f"{self.fname}: expected at least one sample, found an empty data set")
         # Compiled here, so that forked workers need not.
         xxh64(b"")
+        xxh3(b"")
         Arena(self.seed, BlockPool()).draw()
         for field in self.fields.values():
             # Whatever has the methods of a field that are needed is taken for one.

@@ -18,8 +18,8 @@ import numpy as np
 from ..errors import FieldError
 from ..fields.base import Field
 from ..format import ALLOC_TABLE_TYPE, metadata_type
-from ..kernels.checksum import xxh64
 from ..kernels.rng import uniform
+from ..kernels.xxh3 import xxh3
 from .blocks import BlockPool, PartBytes
 
 __all__ = ["LINK_TYPE", "ROW_TYPE", "Arena", "Encoder", "Part", "sample_values"]
@@ -228,7 +228,7 @@ class Encoder:
     def _keep(self, index: int, record: np.ndarray, links: list[tuple[int, int]]) -> None:
         arena, sample = self.arena, len(self._sizes)
         for offset, piece in zip(arena.offsets, arena.pieces, strict=True):
-            self._rows.append((sample, offset, piece.size, xxh64(piece)))
+            self._rows.append((sample, offset, piece.size, xxh3(piece)))
         self._links += [(sample, position, offset) for position, offset in links]
         self._records.append(record.tobytes())
         self._indices.append(index)

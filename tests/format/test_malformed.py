@@ -443,7 +443,7 @@ def with_trailer(ffx_file, path, body):
 
 def sections(rows, about):
     text = about if isinstance(about, bytes) else json.dumps(about).encode()
-    return trailer._pack_section(b"rowxxh64", bytes(8 * rows)) + trailer._pack_section(b"about", text)
+    return trailer._pack_section(b"rowxxh3", bytes(8 * rows)) + trailer._pack_section(b"about", text)
 
 
 TRAILERS = {
