@@ -34,7 +34,7 @@ _STRIPE = 64
 _STRIPES_A_BLOCK = (len(_SECRET) - _STRIPE) // 8
 _BLOCK = _STRIPE * _STRIPES_A_BLOCK
 # Bytes that memory is asked for before they are needed.
-_AHEAD = 512
+_AHEAD = 1024
 _EIGHT = ir.VectorType(i64, 8)
 
 
