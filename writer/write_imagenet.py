@@ -64,6 +64,7 @@ class Options:
     compress_probability: float | None = None
     smart_threshold: int | None = None
     raw_format: str = "rgb"
+    orientation: str = "ignore"
     pass_through: int | None = None
     tiled: int = 1
 
@@ -95,6 +96,11 @@ def declare_options() -> Config:
         ),
         raw_format=Param(
             OneOf(["rgb", "yuv420"]), "how pixels that are not JPEG are stored; FFCV reads rgb only", "rgb"
+        ),
+        orientation=Param(
+            OneOf(["ignore", "apply"]),
+            "apply: turn pictures upright as EXIF says; ignore: pixels as stored, as FFCV and ImageFolder take them",
+            "ignore",
         ),
         smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
     )
@@ -186,6 +192,7 @@ def write_file(options: Options, dataset: Any) -> int:
         "jpeg_quality": options.jpeg_quality,
         "smart_threshold": options.smart_threshold,
         "raw_format": options.raw_format,
+        "orientation": options.orientation,
         # The other modes promise a quality, and so a size: pictures as they come take about twice that of quality 90.
         "pass_through": options.write_mode == "jpg" if options.pass_through is None else bool(options.pass_through),
         "tiled": bool(options.tiled),

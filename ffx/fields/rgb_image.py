@@ -27,6 +27,7 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
+from .orientation import UPRIGHT, orientation_of, turned
 from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, prepare_pixels, shrink
 from .tiled_jpeg import encode_in_tiles, encode_untiled, retiled
 
@@ -45,6 +46,7 @@ __all__ = [
 
 WRITE_MODES = ("raw", "jpg", "smart", "proportion", "yuv420")
 RAW_FORMATS = ("rgb", "yuv420")
+ORIENTATIONS = ("ignore", "apply")
 _MOST_PIXELS_A_SIDE = 65535
 
 
@@ -104,8 +106,8 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
 
 
-def as_pixels(value: Any, *, for_a_moment: bool = False) -> np.ndarray:
-    """An image in any of the accepted forms as `uint8[height, width, 3]`.
+def as_pixels(value: Any, *, for_a_moment: bool = False, upright: bool = False) -> np.ndarray:
+    """An image in any of the accepted forms as `uint8[height, width, 3]`; with `upright` turned as EXIF says.
 
     With `for_a_moment` decoded pixels stay only until this thread decodes the next image.
 
@@ -118,11 +120,13 @@ def as_pixels(value: Any, *, for_a_moment: bool = False) -> np.ndarray:
         except (OSError, SyntaxError, ValueError) as error:
             raise FieldError(f"Pillow could not decode the image: {error}") from error
     elif isinstance(value, EncodedPicture):
-        pixels = _from_encoded(value.data, for_a_moment)
+        return as_pixels(value.data, for_a_moment=for_a_moment, upright=upright)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         pixels = _from_encoded(value if isinstance(value, bytes) else bytes(value), for_a_moment)
     else:
         pixels = _from_tensor(value) if isinstance(value, torch.Tensor) else value
+    if upright and isinstance(value, (bytes, bytearray, memoryview, Image.Image)):
+        pixels = turned(pixels, orientation_of(value if isinstance(value, Image.Image) else bytes(value)))
     found = f"{type(value).__name__}"
     if isinstance(pixels, np.ndarray):
         if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
@@ -164,6 +168,8 @@ class RGBImageField(Field):
             them; without it the bytes are those that FFCV stores.
         retile: the same for JPEGs that are stored as they are, without loss; what cannot be changed safely
             is kept byte for byte, as everything is without it.
+        orientation: `"ignore"`: pixels as they are stored, as FFCV and torchvision's ImageFolder take them;
+            `"apply"`: pictures that a camera marked as lying on their side (EXIF) are turned upright.
         raw_format: how images that are not JPEG are stored: `"rgb"`, or `"yuv420"`, planar YUV with chroma of half
             the resolution, which takes half the bytes and which FFCV cannot read (it refuses the file).
 
@@ -174,6 +180,7 @@ class RGBImageField(Field):
     # A subclass may never call `__init__`.
     raw_format: str = "rgb"
     write_mode: str = "raw"
+    orientation: str = "ignore"
 
     def __init__(
         self,
@@ -186,6 +193,7 @@ class RGBImageField(Field):
         pass_through: bool = True,
         tiled: bool = True,
         retile: bool = True,
+        orientation: str = "ignore",
         raw_format: str = "rgb",
     ) -> None:
         if write_mode not in WRITE_MODES:
@@ -198,6 +206,8 @@ class RGBImageField(Field):
             raise FieldError(f"compress_probability: expected 0 to 1, found {compress_probability!r}")
         if raw_format not in RAW_FORMATS:
             raise FieldError(f"raw_format: expected one of {', '.join(RAW_FORMATS)}, found {raw_format!r}")
+        if orientation not in ORIENTATIONS:
+            raise FieldError(f"orientation: expected one of {', '.join(ORIENTATIONS)}, found {orientation!r}")
         self.write_mode = "raw" if write_mode == "yuv420" else write_mode
         self.raw_format = "yuv420" if write_mode == "yuv420" else raw_format
         self.max_resolution = None if max_resolution is None else int(max_resolution)
@@ -207,6 +217,7 @@ class RGBImageField(Field):
         self.pass_through = pass_through
         self.tiled = tiled
         self.retile = retile
+        self.orientation = orientation
 
     @property
     def metadata_type(self) -> np.dtype:
@@ -242,6 +253,7 @@ class RGBImageField(Field):
             "pass_through": self.pass_through,
             "tiled": self.tiled,
             "retile": self.retile,
+            "orientation": self.orientation,
             "raw_format": self.raw_format,
         }
 
@@ -262,7 +274,7 @@ class RGBImageField(Field):
             # What is checked is what is stored, whoever writes there meanwhile.
             value = bytes(value)
         as_it_is = self._suitable_jpeg(value)
-        pixels = as_pixels(value, for_a_moment=True) if as_it_is is None else None
+        pixels = self._pixels(value, for_a_moment=True) if as_it_is is None else None
         if pixels is None:
             assert as_it_is is not None
             width, height = as_it_is.width, as_it_is.height
@@ -272,17 +284,20 @@ class RGBImageField(Field):
         if mode == "jpg":
             data = None if as_it_is is None else self._kept_jpeg(value, as_it_is)
             if data is None:
-                pixels = as_pixels(value) if pixels is None else pixels
+                pixels = self._pixels(value) if pixels is None else pixels
                 pixels = resizer(pixels, self.max_resolution, for_a_moment=True)
                 data = encode_jpeg(pixels, self.jpeg_quality, self.tiled)
             pointer, buffer = _reserve(malloc, data.size)
             buffer[:] = data
         else:
             mode = self.raw_mode
-            pointer = self._store_pixels(as_pixels(value) if pixels is None else pixels, height, width, malloc)
+            pointer = self._store_pixels(self._pixels(value) if pixels is None else pixels, height, width, malloc)
         destination["mode"] = IMAGE_MODES[mode]
         destination["width"], destination["height"] = width, height
         destination["data_ptr"] = pointer
+
+    def _pixels(self, value: Any, for_a_moment: bool = False) -> np.ndarray:
+        return as_pixels(value, for_a_moment=for_a_moment, upright=self.orientation == "apply")
 
     def _store_pixels(self, pixels: np.ndarray, height: int, width: int, malloc: Malloc) -> int:
         """Shrink an image to a size and store its pixels, without another copy of them; the pointer to them."""
@@ -306,6 +321,8 @@ class RGBImageField(Field):
             return None
         header = read_jpeg_header(value)
         if header is None or not header.decodes_to_rgb or not header.complete:
+            return None
+        if self.orientation == "apply" and orientation_of(value) != UPRIGHT:
             return None
         size = (header.width, header.height)
         return header if resized_size(*size, self.max_resolution) == size else None

@@ -83,6 +83,15 @@ def test_raw_samples_are_byte_exact(run, picture_folder):
         assert np.array_equal(pixels, true_pixels)
 
 
+@pytest.mark.parametrize("orientation", [None, "ignore", "apply"])
+def test_orientation_is_the_field_s(run, picture_folder, orientation):
+    path = run(
+        split="val", data_dir=picture_folder / "val", max_resolution=80, write_mode="raw", num_workers=1,
+        orientation=orientation,
+    )  # fmt: skip
+    assert Reader(str(path)).settings["fields"]["image"]["orientation"] == (orientation or "ignore")
+
+
 @pytest.mark.parametrize("options", [{"write_mode": "yuv420"}, {"write_mode": "raw", "raw_format": "yuv420"}])
 def test_planes_take_half_the_bytes(run, picture_folder, options):
     path = run(split="val", data_dir=picture_folder / "val", max_resolution=100, num_workers=1, **options)
