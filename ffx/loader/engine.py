@@ -75,6 +75,8 @@ class _Bell:
 
     def ring(self) -> None:
         """Wake who waits."""
+        if self.file < 0:
+            return
         try:
             os.write(self.file, b"\0")
         except BlockingIOError:
@@ -84,9 +86,15 @@ class _Bell:
         """Wait until it has rung since the last call."""
         os.read(self._read, 1 << 16)
 
+    def close(self) -> None:
+        """Give the pipe back, when nobody rings or waits any more. Safe to call twice."""
+        read, write, self._read, self.file = self._read, self.file, -1, -1
+        if write >= 0:
+            os.close(read)
+            os.close(write)
+
     def __del__(self) -> None:
-        os.close(self._read)
-        os.close(self.file)
+        self.close()
 
 
 class Engine:
@@ -160,6 +168,11 @@ class Engine:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+
+    def release(self) -> None:
+        """Give back what is left of a closed engine, once nobody waits in it any more."""
+        if os.getpid() == self._process:
+            self._bell.close()
 
     def _check(self) -> None:
         if self.error is not None:

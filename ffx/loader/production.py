@@ -107,6 +107,7 @@ class Production:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        self.engine.release()
         self.link.finish()
 
     def _feed(self) -> None:

@@ -47,3 +47,8 @@ def state_after(path: str, batches: int) -> tuple[dict, list]:
     for images, labels in itertools.islice(loader, batches):
         done += [(image.numpy().tobytes(), int(label)) for image, label in zip(images, labels, strict=True)]
     return loader.state_dict(), done
+
+
+def epoch_of(path: str) -> bytes:
+    """An epoch's images and labels as bytes."""
+    return b"".join(part.tobytes() for part in everything(load(path, pipelines=random_pipelines())))
