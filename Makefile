@@ -3,6 +3,7 @@
 #   PYTHON=python3.12     the interpreter that the environment is made with (default: the first that fits)
 #   PIP_FLAGS=…           further options for pip, for instance an index with CPU-only wheels of torch
 #   PYTEST_FLAGS=…        further options for pytest
+#   MINUTES=60 SEED=3     for `make soak`
 #   IMAGES=FOLDER         pictures for `make bench`
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ KERNELS := $(CURDIR)/$(VENV)/kernels
 export FFX_CACHE_DIR := $(KERNELS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench clean prune
+.PHONY: help setup demo test test-all soak lint format bench clean prune
 
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +31,9 @@ test: setup ## Run the suite without its slow tests (under ten minutes on two co
 
 test-all: setup ## Run every test.
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+soak: setup ## Loader and writer under faults for MINUTES (default 10): make soak MINUTES=60 SEED=3.
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
 
 lint: setup ## Check style, formatting, types and shell scripts.
 	$(BIN)/ruff check .

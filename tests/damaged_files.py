@@ -16,12 +16,19 @@ def payload_rows(path: Path) -> dict[int, tuple[int, int]]:
     return {sample: (pointer, size) for sample, pointer, size in rows}
 
 
-def flip_payload_bits(source: Path, target: Path, samples, seed: int = 0) -> Path:
-    """Write `target`, as `source` with one bit of each of the `samples` turned over."""
-    generator, rows = np.random.default_rng(seed), payload_rows(source)
+def flip_payload_bits(source: Path, target: Path, samples, seed: int = 0, pointers=None) -> Path:
+    """Write `target`, as `source` with one bit of each of the `samples` turned over.
+
+    Where samples have several blobs, `pointers` says which of each.
+    """
+    generator, table = np.random.default_rng(seed), Reader(str(source)).alloc_table
+    sizes = dict(zip(table["ptr"].tolist(), table["size"].tolist(), strict=True))
+    places = (
+        {sample: pointer for sample, (pointer, _) in payload_rows(source).items()} if pointers is None else pointers
+    )
     content = bytearray(source.read_bytes())
     for sample in samples:
-        pointer, size = rows[sample]
+        pointer, size = places[sample], sizes[places[sample]]
         content[pointer + int(generator.integers(size))] ^= 1 << int(generator.integers(8))
     target.write_bytes(content)
     return target

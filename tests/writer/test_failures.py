@@ -1,9 +1,11 @@
 """Whatever goes wrong while writing: a typed error before long, the sample's index, and nothing left behind."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import time
 from pathlib import Path
@@ -241,6 +243,36 @@ def test_full_disk_in_a_worker(target, monkeypatch):
     assert not isinstance(error, SampleError)
 
 
+def test_any_write_of_any_process_may_fail(target, monkeypatch):
+    """Every write of two workers and their parent, in the order in which they come, is made to fail once."""
+    real, count = os.pwritev, multiprocessing.get_context("fork").Value("q", 0)
+    chosen = [0]
+
+    def call(*arguments):
+        with count.get_lock():
+            count.value += 1
+            if count.value == chosen[0]:
+                raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments)
+
+    monkeypatch.setattr(writer_output.os, "pwritev", call)
+    writer = DatasetWriter(target, FEW_FIELDS, num_workers=2, progress=False, start_method="fork")
+    writer.from_indexed_dataset(SAMPLES, chunksize=3)
+    writes, new = count.value, target.read_bytes()
+    assert writes > 4
+    target.write_bytes(OLD)
+    for number in range(1, writes + 1):
+        count.value, chosen[0] = 0, number
+        start = time.monotonic()
+        with pytest.raises(WriterError, match="Input/output error"):
+            writer.from_indexed_dataset(SAMPLES, chunksize=3)
+        assert time.monotonic() - start < SECONDS
+        assert target.read_bytes() == OLD and [path.name for path in target.parent.iterdir()] == [target.name]
+    chosen[0] = 0
+    writer.from_indexed_dataset(SAMPLES, chunksize=3)
+    assert target.read_bytes() == new
+
+
 def test_short_writes_are_carried_on(tmp_path, monkeypatch, digest):
     path = tmp_path / "x.beton"
     DatasetWriter(path, FEW_FIELDS, num_workers=1, progress=False).from_indexed_dataset(SAMPLES)
@@ -358,7 +390,7 @@ def test_ctrl_c_ends_the_run(running, tmp_path):
     assert not list(tmp_path.glob("*.beton")) + list(tmp_path.glob(".*"))
 
 
-MOMENTS = int(os.environ.get("FFX_KILL_MOMENTS", "30"))
+MOMENTS = [20, pytest.param(200, marks=pytest.mark.slow)]
 SMALL = [(bytes(50_000), index) for index in range(300)]
 
 
@@ -366,13 +398,14 @@ def write_small(path):
     DatasetWriter(path, FEW_FIELDS, num_workers=2, progress=False).from_indexed_dataset(SMALL, chunksize=5)
 
 
-def test_killed_at_any_moment_the_path_is_empty_or_complete(tmp_path, generator):
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_killed_at_any_moment_the_path_is_empty_or_complete(tmp_path, generator, moments):
     path = tmp_path / "out.beton"
     start = time.monotonic()
     write_small(path)
     longest = 1.2 * (time.monotonic() - start)
     path.unlink()
-    for _ in range(MOMENTS):
+    for _ in range(moments):
         process = multiprocessing.get_context("fork").Process(target=write_small, args=(path,))
         process.start()
         time.sleep(generator.uniform(0, longest))
@@ -387,6 +420,57 @@ def test_killed_at_any_moment_the_path_is_empty_or_complete(tmp_path, generator)
     while (left := [entry.name for entry in tmp_path.iterdir()]) != ["out.beton"] and time.monotonic() < deadline:
         write_small(path)
     assert left == ["out.beton"]
+
+
+def write_and_tell(path):
+    """As `write_small`; its error, if any, goes into a file beside it."""
+    try:
+        write_small(path)
+    except BaseException as error:
+        path.with_suffix(".error").write_text(f"{type(error).__name__}: {error}")
+
+
+def children_of(process_id):
+    try:
+        tasks = list(Path(f"/proc/{process_id}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_worker_killed_at_any_moment_is_an_error_or_too_late(tmp_path, generator, moments):
+    path = tmp_path / "out.beton"
+    start = time.monotonic()
+    write_small(path)
+    longest = time.monotonic() - start
+    path.unlink()
+    shared = set(os.listdir("/dev/shm"))
+    outcomes = set()
+    for _ in range(moments):
+        process = multiprocessing.get_context("fork").Process(target=write_and_tell, args=(path,))
+        process.start()
+        time.sleep(generator.uniform(0, longest))
+        workers = children_of(process.pid)
+        if workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(workers[int(generator.integers(len(workers)))], signal.SIGKILL)
+        process.join(SECONDS + longest)
+        assert process.exitcode == 0 and all_gone(workers)
+        process.close()
+        error = path.with_suffix(".error")
+        outcomes.add(error.exists())
+        if error.exists():
+            assert re.match(r"(SampleError|WriterError): .*was killed by SIGKILL", error.read_text())
+            assert not path.exists()
+            error.unlink()
+        else:
+            np.testing.assert_array_equal(Reader(path).metadata["f1"], np.arange(len(SMALL)))
+            path.unlink()
+        assert list(tmp_path.iterdir()) == []
+    assert True in outcomes
+    assert set(os.listdir("/dev/shm")) <= shared
 
 
 @pytest.mark.parametrize("packed", [b"damaged", pickle.dumps("no exception"), b"cno_such_module\nError\n."])
