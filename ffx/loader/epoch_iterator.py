@@ -112,7 +112,9 @@ class EpochIterator:
         while len(self._unreleased) > 1:
             self._production.release(self._unreleased.pop(0))
         batch = self._production.finished.get()
-        self.loader.culprits.extend(batch.culprits)
+        if self._tracker is not None:
+            # A batch that is made again has been noted before.
+            self.loader.culprits.extend(batch.culprits)
         if batch.error is not None:
             self.close()
             raise batch.error
