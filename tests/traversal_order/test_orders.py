@@ -50,6 +50,55 @@ def orders_of_all_ranks(make, size, epoch=0):
         return result
 
 
+def shares_of_all_ranks(make, size, epoch, legs):
+    """Each rank's share of what is left of an epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "is_initialized", lambda: True)
+        patch.setattr(torch.distributed, "get_world_size", lambda: size)
+        result = []
+        for rank in range(size):
+            patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            result.append(make().share(epoch, legs))
+        return result
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.data(),
+    order=st.sampled_from(ORDERS),
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    samples=st.integers(1, 60),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 1000),
+)
+def test_epochs_that_are_gone_on_with_have_every_sample_once(data, order, sizes, samples, seed, epoch):
+    """However often the number of ranks changes; and a repeated sample's repeats are counted as in one go."""
+    chosen = data.draw(st.lists(st.integers(0, samples - 1)))
+    pages = np.sort(data.draw(st.lists(st.integers(0, 12), min_size=samples, max_size=samples)))
+    arguments = {"open_pages": data.draw(st.integers(1, 15))} if order is QuasiRandom else {}
+    legs, found = [], []
+
+    def make():
+        return order(fake_loader(chosen, pages, seed, distributed=True), **arguments)
+
+    def keep(share, stop):
+        counts = np.zeros(len(share.order), int) if share.occurrences is None else share.occurrences
+        found.extend(zip(share.order[:stop].tolist(), counts[:stop].tolist(), strict=True))
+
+    for size in sizes:
+        shares = shares_of_all_ranks(make, size, epoch, legs)
+        # Ranks make equally many steps.
+        assert all(share.smallest == shares[0].smallest <= len(share.order) for share in shares)
+        taken = data.draw(st.integers(0, max(shares[0].smallest, 0)))
+        for share in shares:
+            keep(share, taken)
+        legs.append((size, taken))
+    for share in shares_of_all_ranks(make, sizes[-1], epoch, legs):
+        keep(share, None)
+    expected = [(value, number) for value in set(chosen) for number in range(chosen.count(value))]
+    assert sorted(found) == sorted(expected)
+
+
 def most_open_pages(order, pages):
     """Most pages that lie between their first and their last use at one moment."""
     used = np.asarray(pages)[np.asarray(order).astype(int)]
