@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from ..errors import FormatError
-from ..verifying import Report, verify_file
+
+if TYPE_CHECKING:
+    from ..verifying import Report
 
 __all__ = ["add_to"]
 
@@ -36,6 +37,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _verify(path: str, options: argparse.Namespace) -> int:
+    # They bring torch along, for which nobody waits who asks for help.
+    from tqdm import tqdm
+
+    from ..verifying import verify_file
+
     try:
         with tqdm(desc=path, unit=" samples", disable=not sys.stderr.isatty(), leave=False) as bar:
             report = verify_file(
