@@ -15,7 +15,7 @@ from ..format import FileIndex, rows_by_sample
 from ..kernels import verify as kernel
 from ..pipeline.operation import NativeStep
 
-__all__ = ["VERIFY_MODES", "Verification", "forget"]
+__all__ = ["VERIFY_MODES", "Verification"]
 
 VERIFY_MODES = ("first", "always", "never")
 
@@ -34,12 +34,6 @@ def _marks_of(index: FileIndex) -> np.ndarray:
         while len(_known) > _MOST_FILES:
             _known.popitem(last=False)
     return marks
-
-
-def forget() -> None:
-    """Let this process know nothing of any file any more; loaders that are open keep what they know."""
-    with _lock:
-        _known.clear()
 
 
 class Verification:
