@@ -13,6 +13,7 @@ import numpy as np
 from .fields.base import Field
 from .fields.pixels import decoded_strictly
 from .format import IMAGE_METADATA, IMAGE_MODES, FileIndex, field_of_row
+from .format.refusing import require
 from .kernels import step
 from .kernels.cores import usable_cores
 from .kernels.verify import check_rows
@@ -51,7 +52,7 @@ class Report:
         samples: how many it has.
         data_bytes: bytes stored for them, beside metadata and tables.
         has_checksums: whether they were held against checksums; files that FFCV wrote have none.
-        decoded: JPEGs that were decoded.
+        decoded: JPEGs that were decoded (none, and no checksums: nothing of it could be compared).
         bad: what is wrong, by offset.
     """
 
@@ -68,9 +69,12 @@ class Report:
         return not self.bad
 
 
-def _map(path: str, size: int) -> np.ndarray:
-    with open(path, "rb") as handle:
-        return np.frombuffer(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ), dtype=np.uint8)
+def _map(index: FileIndex) -> np.ndarray:
+    with open(index.path, "rb") as handle:
+        status = os.fstat(handle.fileno())
+        same = (status.st_dev, status.st_ino, status.st_size) == index.identity[:3]
+        require(same, f"{index.path}: the file", "the one that was opened first", "another one, or another length")
+        return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
 
 
 def _rows_of_jpegs(index: FileIndex) -> Iterator[tuple[int, int, int]]:
@@ -101,14 +105,14 @@ def verify_file(
         decode: decode every JPEG too, as strictly as the loader does; `None`: only where there are no checksums.
         workers: threads; below 1: as many as this process may use cores.
         custom_fields: class of each field of a type of its own, by field name.
-        on_progress: called, from any thread, with the number of rows or JPEGs that were looked at since.
+        on_progress: called with the number of rows or JPEGs that were looked at since.
 
     Raises:
         FormatError: the file is not a valid `.beton` file, or its tables are damaged.
         OSError: it cannot be opened.
     """
     index = Reader(path, custom_fields).index
-    data = _map(index.path, index.file_bytes)
+    data = _map(index)
     jpegs = list(_rows_of_jpegs(index)) if decode or (decode is None and index.checksums is None) else []
     with ThreadPoolExecutor(usable_cores() if workers < 1 else workers) as pool:
         rows = range(0, 0 if index.checksums is None else len(index.pointers), _ROWS_A_TASK)

@@ -1,11 +1,13 @@
 """`ffx verify`: names every bad sample with its offset, and says so by its exit status."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from ffx import verifying
 from ffx.commands import main
 from ffx.errors import FormatError
 from ffx.fields import BytesField, IntField, RGBImageField
@@ -110,3 +112,38 @@ def test_module_is_the_command(good):
     outcome = subprocess.run([sys.executable, "-m", "ffx", "verify", str(good)], capture_output=True, text=True)
     assert outcome.returncode == 0 and "all good" in outcome.stdout
     assert subprocess.run([sys.executable, "-m", "ffx"], capture_output=True).returncode == 2
+
+
+class Doubled(IntField):
+    """A field of somebody's own."""
+
+
+def test_fields_of_ones_own_can_be_named(tmp_path, capsys):
+    path = tmp_path / "own.beton"
+    DatasetWriter(str(path), {"own": Doubled()}, num_workers=1, progress=False).from_indexed_dataset([(1,), (2,)])
+    assert main(["verify", str(path)]) == 1
+    assert "name its class" in capsys.readouterr().out
+    assert main(["verify", "--custom-field", f"own={__name__}:Doubled", str(path)]) == 0
+    with pytest.raises(SystemExit, match="expected NAME=MODULE:CLASS, found 'own'"):
+        main(["verify", "--custom-field", "own", str(path)])
+
+
+def test_nothing_to_compare_is_not_called_good(tmp_path, capsys):
+    path, _ = unpack_ffcv_file("raw", tmp_path)
+    assert main(["verify", str(path)]) == 0
+    assert "its tables are right, there is nothing else to look at" in capsys.readouterr().out
+
+
+def test_file_that_changes_meanwhile_is_an_error(good, tmp_path, monkeypatch):
+    path = tmp_path / "file.beton"
+    path.write_bytes(good.read_bytes())
+    real = verifying.Reader
+
+    def read_and_cut(*arguments):
+        reader = real(*arguments)
+        os.truncate(path, 100)
+        return reader
+
+    monkeypatch.setattr(verifying, "Reader", read_and_cut)
+    with pytest.raises(FormatError, match="expected the one that was opened first"):
+        verify_file(path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 
@@ -27,16 +28,33 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--decode", action="store_true", help="decode every JPEG even where there are checksums")
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="threads (default: all usable cores)")
+    parser.add_argument(
+        "--custom-field",
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:CLASS",
+        help="the class of a field of a type of its own",
+    )
     parser.add_argument("--json", action="store_true", help="a line of JSON for each file instead of text")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Verify the files one by one; 0 if all are good."""
-    return max([_verify(path, options) for path in options.files])
+    fields = dict(map(_custom_field, options.custom_field))
+    return max([_verify(path, options, fields) for path in options.files])
 
 
-def _verify(path: str, options: argparse.Namespace) -> int:
+def _custom_field(text: str) -> tuple[str, Any]:
+    name, _, place = text.partition("=")
+    module, _, class_name = place.partition(":")
+    try:
+        return name, getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SystemExit(f"ffx verify: --custom-field: expected NAME=MODULE:CLASS, found {text!r}: {error}") from error
+
+
+def _verify(path: str, options: argparse.Namespace, fields: dict[str, Any]) -> int:
     # They bring torch along, for which nobody waits who asks for help.
     from tqdm import tqdm
 
@@ -48,6 +66,7 @@ def _verify(path: str, options: argparse.Namespace) -> int:
                 path,
                 decode=options.decode or None,
                 workers=options.workers,
+                custom_fields=fields,
                 on_progress=bar.update,
             )
     except (FormatError, OSError) as error:
@@ -68,6 +87,8 @@ def _as_text(report: Report) -> str:
         looked.append(f"{report.decoded:,} JPEGs decoded")
     samples = len({bad.sample_id for bad in report.bad})
     outcome = f"{samples:,} bad" if samples else "all good"
+    if not report.has_checksums and not report.decoded:
+        outcome = "its tables are right, there is nothing else to look at"
     lines = [f"{report.path}: {report.samples:,} samples, {report.data_bytes:,} bytes, {', '.join(looked)}: {outcome}"]
     for bad in report.bad:
         field = f", field {bad.field!r}" if bad.field is not None else ""

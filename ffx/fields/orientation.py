@@ -5,35 +5,35 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-__all__ = ["UPRIGHT", "orientation_of", "turned"]
+__all__ = ["UPRIGHT", "orientation_of", "turned", "turned_by_pillow"]
 
 UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
-_JPEG = b"\xff\xd8"
-_EXIF = b"Exif\0\0"
-# EXIF stands within the segments before the picture, of at most this many bytes each; cameras put it first.
-_WHERE_EXIF_BEGINS = 1 << 17
+# What says so in a JPEG: EXIF, or XMP.
+_SIGNS = (b"Exif\0\0", b"Orientation")
 
 
-def orientation_of(value: bytes | Image.Image) -> int:
-    """EXIF's number of a picture, 1 to 8 (`turned` says what they mean); 1 where nothing, or nonsense, is noted.
-
-    Args:
-        value: an encoded picture, or one of Pillow's.
-    """
+def orientation_of(jpeg: bytes) -> int:
+    """EXIF's number of a JPEG, 1 to 8 (`turned` says what they mean); 1 where nothing, or nonsense, is noted."""
+    if not any(sign in jpeg for sign in _SIGNS):
+        return UPRIGHT
     try:
-        if isinstance(value, Image.Image):
-            number = value.getexif().get(_ORIENTATION_TAG)
-        elif value[:2] == _JPEG and _EXIF not in value[:_WHERE_EXIF_BEGINS]:
-            return UPRIGHT
-        else:
-            with Image.open(io.BytesIO(value)) as picture:
-                number = picture.getexif().get(_ORIENTATION_TAG)
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            number = picture.getexif().get(_ORIENTATION_TAG)
     except Exception:  # Damaged EXIF is no reason to lose a picture, and Pillow raises all kinds of errors for it.
         return UPRIGHT
     return number if isinstance(number, int) and 1 <= number <= 8 else UPRIGHT
+
+
+def turned_by_pillow(picture: Image.Image) -> Image.Image:
+    """A picture as it is to be seen. (Some kinds, such as TIFF, Pillow turns by itself as it decodes them.)"""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # As above.
+        return picture
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

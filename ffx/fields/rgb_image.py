@@ -27,7 +27,7 @@ from .image_decoders import (
     get_random_crop,
 )
 from .jpeg_header import JpegHeader, read_jpeg_header
-from .orientation import UPRIGHT, orientation_of, turned
+from .orientation import UPRIGHT, orientation_of, turned, turned_by_pillow
 from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, prepare_pixels, shrink
 from .tiled_jpeg import encode_in_tiles, encode_untiled, retiled
 
@@ -88,14 +88,14 @@ def resizer(
     return into
 
 
-def _from_encoded(data: bytes, for_a_moment: bool) -> np.ndarray:
+def _from_encoded(data: bytes, for_a_moment: bool, upright: bool) -> np.ndarray:
     """Pixels of an encoded image, as Pillow (and so torchvision's ImageFolder) decodes them."""
     pixels = decode_ordinary_jpeg(data, for_a_moment)
     if pixels is not None:
-        return pixels
+        return turned(pixels, orientation_of(data)) if upright else pixels
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray((turned_by_pillow(image) if upright else image).convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FieldError(f"expected an encoded image, found {len(data)} bytes that Pillow refuses: {error}") from error
 
@@ -116,17 +116,16 @@ def as_pixels(value: Any, *, for_a_moment: bool = False, upright: bool = False) 
     """
     if isinstance(value, Image.Image):
         try:
-            pixels = np.asarray(value if value.mode == "RGB" else value.convert("RGB"))
+            picture = turned_by_pillow(value) if upright else value
+            pixels = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
             raise FieldError(f"Pillow could not decode the image: {error}") from error
     elif isinstance(value, EncodedPicture):
         return as_pixels(value.data, for_a_moment=for_a_moment, upright=upright)
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        pixels = _from_encoded(value if isinstance(value, bytes) else bytes(value), for_a_moment)
+        pixels = _from_encoded(value if isinstance(value, bytes) else bytes(value), for_a_moment, upright)
     else:
         pixels = _from_tensor(value) if isinstance(value, torch.Tensor) else value
-    if upright and isinstance(value, (bytes, bytearray, memoryview, Image.Image)):
-        pixels = turned(pixels, orientation_of(value if isinstance(value, Image.Image) else bytes(value)))
     found = f"{type(value).__name__}"
     if isinstance(pixels, np.ndarray):
         if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
@@ -168,7 +167,7 @@ class RGBImageField(Field):
             them; without it the bytes are those that FFCV stores.
         retile: the same for JPEGs that are stored as they are, without loss; what cannot be changed safely
             is kept byte for byte, as everything is without it.
-        orientation: `"ignore"`: pixels as they are stored, as FFCV and torchvision's ImageFolder take them;
+        orientation: `"ignore"`: pixels as Pillow decodes them, as FFCV and torchvision's ImageFolder take them;
             `"apply"`: pictures that a camera marked as lying on their side (EXIF) are turned upright.
         raw_format: how images that are not JPEG are stored: `"rgb"`, or `"yuv420"`, planar YUV with chroma of half
             the resolution, which takes half the bytes and which FFCV cannot read (it refuses the file).

@@ -18,14 +18,15 @@ class OpenFile:
 
     Attributes:
         size: bytes of the file when it was opened.
-        identity: device, number, size and time of change, which tell it from any other.
+        identity: device, number, size and times of change, which tell it from any other.
     """
 
     def __init__(self, handle: BinaryIO) -> None:
         self.handle = handle
+        self._mapped: mmap.mmap | None = None
         status = os.fstat(handle.fileno())
         self.size = status.st_size
-        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def read(self, start: int, count: int, what: str) -> bytes:
         """`count` bytes from `start` on; `what` they are, for messages."""
@@ -37,4 +38,10 @@ class OpenFile:
 
     def mapped(self, count: int) -> np.ndarray:
         """The first `count` bytes as a read-only array that keeps the map alive."""
-        return np.frombuffer(mmap.mmap(self.handle.fileno(), count, access=mmap.ACCESS_READ), dtype=np.uint8)
+        self._mapped = mmap.mmap(self.handle.fileno(), count, access=mmap.ACCESS_READ)
+        return np.frombuffer(self._mapped, dtype=np.uint8)
+
+    def length_of_mapped(self) -> int:
+        """How long the file is now, of which something was mapped: the map keeps it open."""
+        assert self._mapped is not None
+        return self._mapped.size()

@@ -48,7 +48,9 @@ class FileIndex:
         data_start: no stored sample begins before this offset.
         data_end: no stored sample ends after this offset.
         trailer: what ffx added, or `None`.
-        identity: device, number, size and time of change of the file that was opened.
+        identity: device, number, size and times of change of the file that was opened.
+        digest: checksums of its head and its table as its writer stored them; empty without a trailer.
+        current_bytes: tells how long the file is now, which may be shorter than what is mapped of it.
     """
 
     path: str
@@ -65,7 +67,9 @@ class FileIndex:
     data_start: int
     data_end: int
     trailer: Trailer | None
-    identity: tuple[int, ...] = ()
+    identity: tuple[int, ...]
+    digest: tuple[int, ...]
+    current_bytes: Callable[[], int]
 
 
 def _read_header(file: OpenFile) -> np.void:
@@ -283,6 +287,8 @@ def _open(file: OpenFile, path: str, layout_of: LayoutOf) -> FileIndex:
         data_end=int(header["alloc_table_ptr"]) if footer is None else int(footer["trailer_start"]),
         trailer=trailer,
         identity=file.identity,
+        digest=() if footer is None else (int(footer["head_checksum"]), int(footer["table_checksum"])),
+        current_bytes=file.length_of_mapped,
     )
     _check_rows(index)
     _check_metadata(index, layouts)

@@ -59,7 +59,6 @@ class EpochIterator:
         schedule = loader.plan.schedule(loader.seed, epoch)
         self._link = loader.link(schedule.device)
         sample_ids = _checked(order, len(loader.reader.metadata))
-        self._samples = len(sample_ids)
         batches = _cut(sample_ids, loader.batch_size)
         count = loader.batches_ahead + 2
         layout = layout_of(schedule, loader.batch_size, self._link.pinned)
@@ -73,7 +72,7 @@ class EpochIterator:
         except MemoryError as error:
             raise LoaderError(f"{loader.fname}: {QUASIRANDOM_ERROR_MSG}") from error
         source = Source(
-            loader.reader.index,
+            loader.reader,
             loader.field_name_to_f_ix,
             context,
             context.storage_words(),
@@ -129,7 +128,8 @@ class EpochIterator:
         self._link.receive(slot, batch.results)
         self._unreleased.append(slot)
         if self._tracker is not None:
-            self._tracker.took(min((batch.number + 1) * self.loader.batch_size, self._samples))
+            # Not fewer for a short last batch: ranks of which some have a sample more say the same.
+            self._tracker.took((batch.number + 1) * self.loader.batch_size)
         return batch.results
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import secrets
 import warnings
@@ -19,10 +20,11 @@ from ..format import has_pointers
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
+from ..memory_managers.base import check_length
 from ..pipeline.graph import Graph
 from ..pipeline.operation import FileRange, Operation
 from ..pipeline.pipeline_spec import PipelineSpec
-from ..pipeline.plan import Plan, Schedule
+from ..pipeline.plan import Kind, Plan, Schedule
 from ..reader import Reader
 from ..traversal_order import QuasiRandom, Random, Sequential
 from ..traversal_order.base import Share, TraversalOrder, rank_and_world
@@ -152,6 +154,7 @@ class Loader:
         self.plan = Plan(self.graph)
         # Mistakes in a pipeline show here, not in a thread at the first epoch.
         schedule = self.plan.schedule(self.seed, 0)
+        self._refuse_substitutes_out_of_reach(schedule)
         self.file_data: dict[FileRange, torch.Tensor] = {}
         self.keep_on_devices(schedule)
         self.verification = self._make_verification(verify)
@@ -160,7 +163,6 @@ class Loader:
         self._order_length: int | None = None
         self._tracker = Tracker(Progress(0))
         self._resume: Progress | None = None
-        self._mapped: tuple[OSCacheManager, np.ndarray] | None = None
         self._warn_of_dropped_samples(order)
 
     def _chosen_seed(self, seed: int | None) -> int:
@@ -220,6 +222,7 @@ class Loader:
         return (samples + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> EpochIterator:
+        check_length(self.reader)
         resume, self._resume = self._resume, None
         # Whoever has set another epoch since wants that one.
         start = resume if resume is not None and resume.epoch == self.next_epoch else Progress(self.next_epoch)
@@ -246,16 +249,18 @@ class Loader:
     def state_dict(self) -> dict[str, Any]:
         """How far the consumer has come: behind the batch that the newest iterator gave last.
 
-        A few numbers, made in constant time. Kept in a checkpoint and given to `load_state_dict` of a loader of the
-        same file, in any process and with any number of ranks or workers, they give the rest of the epoch: each
-        sample once, and all that ffx draws (order, crops, flips, …) as in the run that was not interrupted.
+        A few numbers, made in constant time (but for the first call, which looks through the file's tables). Kept in a
+        checkpoint and given to `load_state_dict` of a loader of the same file, in any process and with any number of
+        ranks or workers, they give the rest of the epoch: each sample once, and all that ffx draws (order, crops,
+        flips, …) as in the run that was not interrupted.
         """
         return pack_state(self._tracker.progress, self.seed, self._about())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a loader was when it made `state`: the next iterator gives what was left of its epoch.
 
-        The seed becomes that of the state. Behind the last batch of an epoch the next iterator gives none.
+        The seed becomes that of the state (an order of your own must ask for its `seed` when it draws). Behind the last
+        batch of an epoch the next iterator gives none.
 
         Raises:
             LoaderError: `state` is none, or was made with another file, other indices or another order.
@@ -272,47 +277,56 @@ class Loader:
         return "-".join(f"{xxh64(np.ascontiguousarray(part).view(np.uint8)):016x}" for part in parts)
 
     def _about(self) -> dict[str, Any]:
-        return {"file": self._file_digest, "order": type(self.traversal_order).__name__}
+        return {"file": self._file_digest, "order": self.traversal_order.description}
 
     def replay(self, epoch: int, step: int) -> tuple:
         """Batch number `step` of an epoch (of this rank), made again: what iterating gave, or would give.
 
-        The resolution, and whatever else operations were set to since, is that of now.
+        The resolution, and whatever else operations were set to since, is that of now; the number of ranks, too.
 
         Raises:
-            LoaderError: there is no such batch.
+            LoaderError: there is no such batch, or none of its samples can be used (with `on_error="skip"`).
         """
-        order, occurrences = self._whole_batches(self.traversal_order.share(epoch))
-        place = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        check_length(self.reader)
+        epoch, step = operator.index(epoch), operator.index(step)
+        order, occurrences = self._whole_batches(self.traversal_order.share(max(epoch, 0)))
+        place = slice(max(step, 0) * self.batch_size, (max(step, 0) + 1) * self.batch_size)
         if epoch < 0 or step < 0 or not len(order[place]):
             batches = -(-len(order) // self.batch_size)
-            raise LoaderError(
-                f"expected an epoch of at least 0 and a step from 0 to {batches - 1}, found {epoch}, {step}"
-            )
+            raise LoaderError(f"expected an epoch from 0 on and a step from 0 to {batches - 1}, found {epoch}, {step}")
         chosen = None if occurrences is None else occurrences[place]
         with EpochIterator(self, order[place], chosen, epoch, step) as batches_again:
-            return next(batches_again)
+            batch = next(batches_again, None)
+        if batch is None:
+            raise LoaderError(f"{self.fname}: batch {step} of epoch {epoch} has no sample that can be used")
+        return batch
 
     def mending(self, schedule: Schedule, has_check: bool, epoch: int, first_batch: int) -> Mending:
         """What an epoch does with samples that cannot be used."""
         fields = [step.node.field_name for step in schedule.front]
+        is_mapped = isinstance(self.memory_manager, OSCacheManager)
         return Mending(
             self.on_error,
-            self.reader.index,
+            self.reader,
             [None, *fields] if has_check else fields,
             self.indices,
             self.seed,
             epoch,
             first_batch,
-            None if isinstance(self.memory_manager, OSCacheManager) else self._mapped_words,
+            is_mapped,
         )
 
-    def _mapped_words(self) -> int:
-        """Address of a storage's words of the whole file, mapped: for single samples out of turn."""
-        if self._mapped is None:
-            manager = OSCacheManager(self.reader)
-            self._mapped = (manager, manager.schedule_epoch([]).storage_words())
-        return self._mapped[1].ctypes.data
+    def _refuse_substitutes_out_of_reach(self, schedule: Schedule) -> None:
+        """Generated decoders read the pages of their batch, on which a substitute need not be."""
+        if self.on_error != "substitute" or isinstance(self.memory_manager, OSCacheManager):
+            return
+        for step in schedule.tail:
+            if step.kind is Kind.COMPILED and step.node.parent is None:
+                raise PipelineError(
+                    f"{step.node.label}: expected ffx's own decoder for on_error='substitute' with os_cache=False, "
+                    "found one with its own code, which cannot read samples of other pages: use os_cache=True, or "
+                    "on_error='skip'"
+                )
 
     def _make_verification(self, mode: str) -> Verification:
         """The check of what is read; where no field that is wanted has stored bytes, there is nothing to check."""
@@ -335,7 +349,7 @@ class Loader:
         """
         wanted = [step.declaration.file_range for step in schedule.steps if step.declaration.file_range is not None]
         if not all(one in self.file_data for one in wanted):
-            self.file_data = resident_data(self.fname, wanted)
+            self.file_data = resident_data(self.reader, wanted)
         return self.file_data
 
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
@@ -373,7 +387,6 @@ class Loader:
         """Give the loader's memory back and unmap the file. Safe to call twice."""
         self.slot_pool.clear()
         self.file_data.clear()
-        self._mapped = None
         close = getattr(self.memory_manager, "close", None)
         if close is not None:
             close()

@@ -81,8 +81,10 @@ class Production:
         self._mending = mending
         self._batches = batches
         self._occurrences = occurrences
-        self._slots = slots
-        self._free = threading.Semaphore(len(slots))
+        # Whichever is free first: a batch that has no sample left gives its slot back before the ones ahead of it.
+        self._free: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
         self._opened: queue.SimpleQueue[Slot | BaseException | None] = queue.SimpleQueue()
         self._closing = False
         self._threads = [
@@ -95,28 +97,29 @@ class Production:
     def release(self, slot: Slot) -> None:
         """The consumer has gone on from the slot's batch."""
         self.link.release(slot)
-        self._free.release()
+        self._free.put(slot)
 
     def close(self) -> None:
         """End all threads; what is half made is dropped."""
         self._closing = True
-        self._free.release()
+        self._free.put(None)
         self._opened.put(None)
         self._source.context.close()
         self.engine.close()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        # Now nobody looks at the pages any more, nor waits for the engine.
+        self._source.context.release()
         self.engine.release()
         self.link.finish()
 
     def _feed(self) -> None:
         try:
             for number, sample_ids in enumerate(self._batches):
-                self._free.acquire()
-                if self._closing:
+                slot = self._free.get()
+                if self._closing or slot is None:
                     return
-                slot = self._slots[number % len(self._slots)]
                 self._open(slot, number, sample_ids)
                 self._opened.put(slot)
             self._opened.put(None)
@@ -139,8 +142,8 @@ class Production:
         self.engine.submit(slot.front, count)
 
     def _finish(self) -> None:
-        # Of batches that had no sample left and so never reach the consumer.
-        before: list[Culprit] = []
+        # Also those of batches that had no sample left and so never reach the consumer.
+        culprits: list[Culprit] = []
         try:
             for number, sample_ids in enumerate(self._batches):
                 slot = self._opened.get()
@@ -149,19 +152,18 @@ class Production:
                 if isinstance(slot, BaseException):
                     raise slot
                 self.engine.wait(slot.front)
-                count, culprits = self._mending.mend(slot, number, len(sample_ids), self.engine)
+                known = len(culprits)
+                count = self._mending.mend(slot, number, len(sample_ids), self.engine, culprits)
                 if count == 0:
-                    before += culprits
-                    self._free.release()
+                    self._free.put(slot)
                     continue
-                if culprits:
-                    sample_ids = slot.sample_ids[:count].copy()
-                with self.link.making(slot):
-                    results = self._tail.results(slot, number, sample_ids)
-                self.finished.put(Batch(slot, results, culprits=[*before, *culprits], number=number))
-                before = []
+                mended = len(culprits) > known
+                with self.link.making(slot), self._mending.reading(slot, mended):
+                    results = self._tail.results(slot, number, slot.sample_ids[:count].copy() if mended else sample_ids)
+                self.finished.put(Batch(slot, results, None, culprits, number))
+                culprits = []
                 # Or this thread's own references would pass for the consumer's.
                 del results
-            self.finished.put(Batch(None, (), culprits=before))
+            self.finished.put(Batch(None, (), None, culprits))
         except BaseException as error:
-            self.finished.put(Batch(None, (), error, before))
+            self.finished.put(Batch(None, (), error, culprits))

@@ -16,6 +16,9 @@ from ..traversal_order.base import Legs
 __all__ = ["Progress", "Tracker", "pack_state", "unpack_state"]
 
 _VERSION = 1
+_MOST = 2**63 - 1
+_MOST_RANKS = 2**20
+_MOST_SEED = 2**127
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,14 @@ def unpack_state(state: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[Pr
                 "the file, indices and order that it was made with"
             )
     try:
-        legs = tuple((_count(ranks, 1), _count(samples, 0)) for ranks, samples in state["legs"])
-        return Progress(_count(state["epoch"], 0), legs), int(state["seed"])
+        legs = tuple((_whole(ranks, 1, _MOST_RANKS), _whole(samples, 0)) for ranks, samples in state["legs"])
+        return Progress(_whole(state["epoch"], 0), legs), _whole(state["seed"], -_MOST_SEED, _MOST_SEED)
     except (KeyError, TypeError, ValueError) as error:
         raise LoaderError(f"expected a loader's state, found one that is damaged: {error!r}") from error
 
 
-def _count(value: Any, least: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(f"expected a whole number of at least {least}, found {value!r}")
-    return int(value)
+def _whole(value: Any, least: int, most: int = _MOST) -> int:
+    # No text and no float: what was written was an int, and any other thing is damage.
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"expected a whole number from {least} to {most}, found {value!r:.80}")
+    return value

@@ -9,7 +9,9 @@ from weakref import WeakValueDictionary
 import torch
 
 from ..errors import LoaderError
+from ..memory_managers.base import open_again
 from ..pipeline.operation import FileRange
+from ..reader import Reader
 
 __all__ = ["CHUNK_BYTES", "free_bytes", "resident_data"]
 
@@ -27,24 +29,24 @@ def free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_data(path: str, ranges: Iterable[FileRange]) -> dict[FileRange, torch.Tensor]:
+def resident_data(reader: Reader, ranges: Iterable[FileRange]) -> dict[FileRange, torch.Tensor]:
     """The bytes of each range, `uint8[stop - start]` on its device.
 
     Args:
-        path: of the file.
+        reader: the file.
         ranges: may name one twice.
 
     Raises:
         LoaderError: they do not fit (then nothing is uploaded), or the file cannot be read to their end.
     """
     wanted = dict.fromkeys(ranges)
-    status = os.stat(path)
-    version = (os.path.realpath(path), status.st_ino, status.st_size, status.st_mtime_ns)
+    path = reader.file_name
+    version = (os.path.realpath(path), *reader.index.identity, *reader.index.digest)
     found = {one: _uploaded.get((version, one)) for one in wanted}
     _check_room(path, [one for one, data in found.items() if data is None])
     for one in wanted:
         if found[one] is None:
-            found[one] = _uploaded[version, one] = _upload(path, one)
+            found[one] = _uploaded[version, one] = _upload(reader, one)
     return found
 
 
@@ -60,7 +62,8 @@ def _check_room(path: str, missing: list[FileRange]) -> None:
             )
 
 
-def _upload(path: str, wanted: FileRange) -> torch.Tensor:
+def _upload(reader: Reader, wanted: FileRange) -> torch.Tensor:
+    path = reader.file_name
     size, on_gpu = wanted.stop - wanted.start, wanted.device.type == "cuda"
     try:
         data = torch.empty(size, dtype=torch.uint8, device=wanted.device)
@@ -72,7 +75,7 @@ def _upload(path: str, wanted: FileRange) -> torch.Tensor:
     chunks = [torch.empty(chunk_bytes, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]
     copied: list[torch.cuda.Event | None] = [None, None]
     stream = torch.cuda.current_stream(wanted.device) if on_gpu else None
-    with open(path, "rb", buffering=0) as file:
+    with open_again(reader) as file:
         for number, start in enumerate(range(0, size, chunk_bytes)):
             turn = number % 2
             if copied[turn] is not None:

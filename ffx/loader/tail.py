@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from ..errors import FfxError, OperationError
-from ..format import FileIndex
 from ..kernels.rng import seed_from
 from ..memory_managers.base import MemoryContext
 from ..pipeline.graph import Node
 from ..pipeline.operation import FileRange, NativeStep
 from ..pipeline.plan import Kind, Plan, Schedule, Step, is_per_sample, seed_generators
+from ..reader import Reader
 from .damage import sample_error
 from .engine import Engine
 from .slots import Slot
@@ -36,7 +36,7 @@ class Source:
     """What batches are made from.
 
     Attributes:
-        index: the file.
+        reader: the file.
         indices: each field's number in the file.
         context: the storage's open context.
         storage: the storage's words for native kernels, `int64[STORAGE_WORDS]`.
@@ -44,7 +44,7 @@ class Source:
         check: what samples go through before anything else (`ffx.loader.verification`), or `None`.
     """
 
-    index: FileIndex
+    reader: Reader
     indices: dict[str, int]
     context: MemoryContext
     storage: np.ndarray
@@ -54,12 +54,12 @@ class Source:
     @property
     def metadata(self) -> np.ndarray:
         """One record a sample, members `f0`, `f1`, …."""
-        return self.index.metadata
+        return self.reader.metadata
 
     @property
     def file_name(self) -> str:
         """For messages."""
-        return self.index.path
+        return self.reader.file_name
 
 
 class Tail:
@@ -146,7 +146,7 @@ class Tail:
         self._engine.wait(stage)
         if stage.failure is not None:
             _, position, status = stage.failure
-            raise sample_error(self._source.index, step.node.field_name, int(making.sample_ids[position]), status)
+            raise sample_error(self._source.reader, step.node.field_name, int(making.sample_ids[position]), status)
         return target[: making.count] if room is None else target
 
     def _run_slices(self, step: Step, making: _Making) -> np.ndarray:

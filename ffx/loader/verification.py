@@ -27,9 +27,10 @@ _lock = threading.Lock()
 
 def _marks_of(index: FileIndex) -> np.ndarray:
     """`uint8[samples]` of a file, the same for all who ask while it stays the same file."""
-    key = (os.path.realpath(index.path), *index.identity)
+    samples = int(index.header["num_samples"])
+    key = (os.path.realpath(index.path), *index.identity, *index.digest, samples)
     with _lock:
-        marks = _known.setdefault(key, np.zeros(int(index.header["num_samples"]), np.uint8))
+        marks = _known.setdefault(key, np.zeros(samples, np.uint8))
         _known.move_to_end(key)
         while len(_known) > _MOST_FILES:
             _known.popitem(last=False)

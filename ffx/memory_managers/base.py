@@ -15,7 +15,21 @@ from ..errors import LoaderError
 if TYPE_CHECKING:
     from ..reader import Reader
 
-__all__ = ["MemoryContext", "MemoryManager", "open_again"]
+__all__ = ["MemoryContext", "MemoryManager", "check_length", "open_again"]
+
+
+def check_length(reader: Reader) -> None:
+    """See that the file has not been shortened: whoever reads a map beyond its file's end is killed (SIGBUS).
+
+    Raises:
+        LoaderError: it has. Between this look and the reading it still may be.
+    """
+    found, expected = reader.index.current_bytes(), reader.index.identity[2]
+    if found < expected:
+        raise LoaderError(
+            f"{reader.file_name}: expected {expected} bytes as when it was opened, found {found}: it was shortened "
+            "while it was read; write to another path and rename, as ffx's writer does"
+        )
 
 
 def open_again(reader: Reader) -> BinaryIO:
@@ -54,13 +68,20 @@ class MemoryContext(AbstractContextManager):
         raise NotImplementedError(f"{type(self).__name__} tells no addresses")
 
     def close(self) -> None:
-        """Stop reading and give up; whoever waits in `start_batch` gets a `LoaderError`. Safe to call twice."""
+        """Stop reading and give up; whoever waits in `start_batch` gets a `LoaderError`. Safe to call twice.
+
+        What was read stays where it is: workers may still be looking at it.
+        """
+
+    def release(self) -> None:
+        """Give a closed context's memory back, when nobody looks at it any more. Safe to call twice."""
 
     def __enter__(self) -> MemoryContext:
         return self
 
     def __exit__(self, *_) -> None:
-        return None
+        self.close()
+        self.release()
 
 
 class MemoryManager(ABC):

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
-from ..errors import LoaderError
 from ..kernels import step
 from ..kernels.compiling import compiled
-from .base import MemoryContext, MemoryManager, open_again
+from .base import MemoryContext, MemoryManager, check_length, open_again
 
 if TYPE_CHECKING:
     from ..reader import Reader
@@ -43,12 +42,8 @@ class OSCacheContext(MemoryContext):
         self._data = manager.data
 
     def start_batch(self, batch: int) -> None:
-        """See that the file has not been shortened: whoever reads a map beyond its file's end is killed (SIGBUS).
-
-        Raises:
-            LoaderError: it has. Between this look and the reading it still may be.
-        """
-        self.manager.check_length()
+        """See that the file is as long as it was (`check_length`)."""
+        check_length(self.manager.reader)
 
     @property
     def state(self) -> tuple:
@@ -70,7 +65,6 @@ class OSCacheManager(MemoryManager):
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._data: np.ndarray | None = None
-        self._map: mmap.mmap | None = None
 
     @property
     def data(self) -> np.ndarray:
@@ -81,21 +75,8 @@ class OSCacheManager(MemoryManager):
         """
         if self._data is None:
             with open_again(self.reader) as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._data = np.frombuffer(self._map, dtype=np.uint8)
+                self._data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
         return self._data
-
-    def check_length(self) -> None:
-        """Raise a `LoaderError` if the mapped file has become shorter."""
-        if self._map is None:
-            return
-        # Of the file, which the map keeps open.
-        size, expected = self._map.size(), self.reader.index.identity[2]
-        if size < expected:
-            raise LoaderError(
-                f"{self.reader.file_name}: expected {expected} bytes as when it was opened, found {size}: it "
-                "was shortened while it was read; write to another path and rename, as ffx's writer does"
-            )
 
     def schedule_epoch(self, batches: Sequence[np.ndarray], in_flight: int = 1) -> OSCacheContext:
         """Nothing needs planning."""
@@ -113,4 +94,4 @@ class OSCacheManager(MemoryManager):
 
     def close(self) -> None:
         """Forget the map; it is unmapped once nobody looks at it any more."""
-        self._data = self._map = None
+        self._data = None

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import LoaderError
 from ..kernels import step
 from ..kernels.compiling import compiled
-from .base import MemoryContext, MemoryManager, open_again
+from .base import MemoryContext, MemoryManager, check_length, open_again
 
 __all__ = ["PageSchedule", "ProcessCacheManager", "schedule_pages"]
 
@@ -152,6 +152,8 @@ class ProcessCacheContext(MemoryContext):
         Raises:
             LoaderError: when a page could not be read; the cause says why.
         """
+        # Pages are read, but the metadata are mapped.
+        check_length(self.manager.reader)
         for page in self.schedule.read_at[batch]:
             self._requests.put(page)
         needed = self.schedule.needed_at[batch]
@@ -188,7 +190,7 @@ class ProcessCacheContext(MemoryContext):
             done += count
 
     def close(self) -> None:
-        """Stop the readers and free the memory of the pages; safe to call twice."""
+        """Stop the readers; safe to call twice."""
         with self._news:
             if self._closed:
                 return
@@ -200,10 +202,10 @@ class ProcessCacheContext(MemoryContext):
             thread.join()
         if self._threads:
             self._file.close()
-        self._memory = np.empty((0, 0), dtype=np.uint8)
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    def release(self) -> None:
+        """Free the memory of the pages."""
+        self._memory = np.empty((0, 0), dtype=np.uint8)
 
 
 class ProcessCacheManager(MemoryManager):

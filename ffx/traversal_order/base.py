@@ -73,6 +73,11 @@ class TraversalOrder(ABC):
     def sample_order(self, epoch: int) -> Sequence[int] | np.ndarray:
         """This rank's sample indices in an epoch, in order."""
 
+    @property
+    def description(self) -> str:
+        """What must be the same where an epoch is gone on with, in words."""
+        return type(self).__name__
+
     def share(self, epoch: int, legs: Legs = ()) -> Share:
         """What this rank takes of an epoch of which some is done.
 

@@ -51,20 +51,26 @@ class QuasiRandom(TraversalOrder):
         self._by_page = self.indices[np.argsort(pages, kind="stable")]
         self._starts = np.r_[0, np.cumsum(np.unique(pages, return_counts=True)[1])]
 
+    @property
+    def description(self) -> str:
+        """Its name and how many pages are open."""
+        return f"{type(self).__name__}(open_pages={self.open_pages})"
+
     def sample_order(self, epoch: int) -> np.ndarray:
         """This rank's samples of an epoch: exactly once each over all ranks."""
-        return self._order_of(epoch, *self._rank_and_world())
+        rank, world = self._rank_and_world()
+        return self._runs(epoch, [_run(len(self.indices), rank, world)])[0]
 
     def share(self, epoch: int, legs: Legs = ()) -> Share:
         """What each rank of the last leg has left stays one run; where there are other ranks now, they cut it anew."""
         if type(self).sample_order is not QuasiRandom.sample_order:
             return super().share(epoch, legs)
+        count = len(self.indices)
         rank, world = self._rank_and_world()
+        if not legs and not self._has_repeats:
+            return Share(self._runs(epoch, [_run(count, rank, world)])[0], None, count // world)
         began = legs[0][0] if legs else world
-        runs = [self._order_of(epoch, one, began) for one in range(began)] if legs or self._has_repeats else []
-        if not runs:
-            order = self._order_of(epoch, rank, world)
-            return Share(order, None, len(self.indices) // world)
+        runs = self._runs(epoch, [_run(count, one, began) for one in range(began)])
         order = np.concatenate(runs)
         places = _split(np.arange(len(order)), [len(run) for run in runs])
         for ranks, samples in legs:
@@ -76,14 +82,20 @@ class QuasiRandom(TraversalOrder):
         occurrences = occurrences_in(order)[places[rank]] if self._has_repeats else None
         return Share(order[places[rank]], occurrences, min(len(run) for run in places))
 
-    def _order_of(self, epoch: int, rank: int, world: int) -> np.ndarray:
+    def _runs(self, epoch: int, bounds: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Runs of the epoch's samples, from place to place in the row of its shuffled pages, each in its order."""
         generator = epoch_generator(self.seed, epoch)
         order = generator.permutation(len(self._starts) - 1)
         # Where each page's samples end when the pages stand in their new order.
         ends = np.cumsum(np.diff(self._starts)[order])
         moments = generator.random(len(self.indices))
-        first, stop = _run(len(self.indices), rank, world)
-        samples = self._by_page[_rows(self._starts[order], ends)[first:stop]]
+        rows = _rows(self._starts[order], ends)
+        return [self._run_in_order(rows, ends, moments, first, stop) for first, stop in bounds]
+
+    def _run_in_order(
+        self, rows: np.ndarray, ends: np.ndarray, moments: np.ndarray, first: int, stop: int
+    ) -> np.ndarray:
+        samples = self._by_page[rows[first:stop]]
         page = np.searchsorted(ends, np.arange(first, stop), side="right")
         if len(page) and page[-1] - page[0] >= self.open_pages:
             return samples[np.argsort(page + self.open_pages * moments[first:stop], kind="stable")]

@@ -28,19 +28,38 @@ def picture_with(orientation, kind="JPEG", height=40, width=28):
 
 
 def upright(data):
-    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    picture = Image.open(io.BytesIO(data))
+    # Some kinds are turned by Pillow as they are decoded.
+    picture.load()
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_pixels_are_turned_as_pillow_turns_them(orientation, kind):
     data = picture_with(orientation, kind)
     plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    assert orientation_of(data) == orientation
-    np.testing.assert_array_equal(turned(plain, orientation), upright(data))
+    if kind == "JPEG":
+        assert orientation_of(data) == orientation
+        np.testing.assert_array_equal(turned(plain, orientation), upright(data))
     for value in (data, bytearray(data), memoryview(data), Image.open(io.BytesIO(data))):
         np.testing.assert_array_equal(as_pixels(value, upright=True), upright(data))
         np.testing.assert_array_equal(as_pixels(value), plain)
+
+
+def test_orientation_may_stand_in_xmp_or_far_behind():
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    xmp += b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    stream = io.BytesIO()
+    Image.fromarray(make_picture(40, 28, 3)).save(stream, "JPEG", xmp=xmp)
+    for data in (stream.getvalue(), with_comments(picture_with(6))):
+        assert as_pixels(data, upright=True).shape == (28, 40, 3)
+        np.testing.assert_array_equal(as_pixels(data, upright=True), upright(data))
+
+
+def with_comments(jpeg):
+    """With 200,000 bytes of comments before everything else."""
+    return jpeg[:2] + b"".join(b"\xff\xfe\xc3\x52" + bytes(50_000) for _ in range(4)) + jpeg[2:]
 
 
 @pytest.mark.parametrize("number", [0, 9, 255, -1])

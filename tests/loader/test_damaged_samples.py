@@ -1,20 +1,30 @@
 """Samples that differ from their checksum, or that a decoder refuses: found, named, and dealt with as asked."""
 
 import logging
+import os
 import pickle
+import time
+from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from ffx import Reader
-from ffx.errors import ChecksumError, DecodeError, LoaderError, SampleChecksumError
+from ffx.errors import ChecksumError, DecodeError, LoaderError, PipelineError, SampleChecksumError
+from ffx.fields import IntField, RGBImageField
 from ffx.fields.decoders import CenterCropRGBImageDecoder
 from ffx.kernels.verify import check_rows
 from ffx.loader import OrderOption
 from ffx.loader import verification as verification_module
+from ffx.loader.device import HostLink
+from ffx.transforms import ToTensor
+from ffx.writer import DatasetWriter
 from tests.damaged_files import flip_payload_bits, payload_rows
 from tests.ffcv_files import unpack_ffcv_file
 from tests.loader.helpers import SIZE, everything, load, random_pipelines
+from tests.pictures import make_picture
 
 BAD = (3, 17, 44)
 CROP = {"image": [CenterCropRGBImageDecoder(SIZE, 1.0)]}
@@ -222,6 +232,127 @@ def test_tail_s_own_operations_get_the_shorter_batch(damaged, dataset):
 def test_filter_needs_no_image(damaged):
     chosen = load(damaged, on_error="skip", pipelines={"image": None}).filter("label", lambda label: label == 3)
     assert chosen.indices.tolist() == list(range(3, 60, 4))
+
+
+class StrictLink(HostLink):
+    """A link of which each batch must be made before it is received, and received before its slot is filled again."""
+
+    @contextmanager
+    def making(self, slot):
+        yield
+        slot.ready = "made"
+
+    def receive(self, slot, results):
+        assert slot.ready == "made"
+
+    def wait_until_free(self, slot):
+        slot.ready = None
+
+
+def test_batch_that_is_missing_takes_no_other_batch_s_memory(damaged, monkeypatch):
+    """The second batch has no good sample, and the consumer is slower than the loader."""
+    chosen = [0, 1, *BAD[:2], *range(4, 60)]
+    chosen = [index for number, index in enumerate(chosen) if number in (2, 3) or index not in BAD]
+    loader = load(damaged, batch_size=2, on_error="skip", indices=chosen, batches_ahead=1, pipelines=random_pipelines())
+    link = StrictLink()
+    monkeypatch.setattr(loader, "link", lambda device: link)
+    numbers = []
+    for _, labels in loader:
+        time.sleep(0.01)
+        numbers += labels.tolist()
+    assert numbers == [index % 4 for index in chosen if index not in BAD]
+
+
+@pytest.fixture(scope="module")
+def many_pages(tmp_path_factory):
+    """Raw pictures on many pages, some of them damaged."""
+    folder = tmp_path_factory.mktemp("pages")
+    fields = {"image": RGBImageField("raw"), "number": IntField()}
+    pictures = [(make_picture(300, 300, number), number) for number in range(60)]
+    writer = DatasetWriter(str(folder / "good.beton"), fields, page_size=1 << 21, num_workers=1, progress=False)
+    writer.from_indexed_dataset(pictures)
+    return flip_payload_bits(folder / "good.beton", folder / "damaged.beton", BAD), pictures
+
+
+@pytest.mark.parametrize("os_cache", [True, False])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_substitutes_of_other_pages_have_their_own_pixels(many_pages, os_cache, on_device):
+    path, pictures = many_pages
+    decoder = CenterCropRGBImageDecoder(SIZE, 1.0)
+    pipelines = {"image": [decoder.on("cpu") if on_device else decoder]}
+    loader = load(path, batch_size=4, on_error="substitute", os_cache=os_cache, pipelines=pipelines)
+    images, numbers = everything(loader)
+    assert len(loader.culprits) == len(BAD)
+    for image, number in zip(images, numbers.ravel(), strict=True):
+        expected = cv2.resize(pictures[int(number)][0], SIZE, interpolation=cv2.INTER_AREA)
+        assert np.abs(image.astype(int) - expected).max() <= 2
+
+
+class OwnCode(CenterCropRGBImageDecoder):
+    """Somebody's decoder that is compiled as FFCV does it."""
+
+    def native_step(self, previous_state):
+        return None
+
+
+def test_decoders_with_code_of_their_own_cannot_have_substitutes_of_other_pages(many_pages):
+    path, _ = many_pages
+    arguments = {"on_error": "substitute", "pipelines": {"image": [OwnCode(SIZE, 1.0)]}}
+    with pytest.raises(PipelineError, match="use os_cache=True"):
+        load(path, os_cache=False, **arguments)
+    assert len(everything(load(path, os_cache=True, **arguments))[0]) == 60
+
+
+def test_loader_that_is_closed_while_its_epoch_goes_on_still_finds_substitutes(many_pages):
+    path, _ = many_pages
+    with load(path, batch_size=4, on_error="substitute", os_cache=False, pipelines=CROP) as loader:
+        iterator = iter(loader)
+        next(iterator)
+    assert sum(len(batch[0]) for batch in iterator) == 56
+
+
+def test_culprits_of_a_batch_that_ends_in_an_error_are_noted(damaged):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            raise RuntimeError("later")
+
+    pipelines = {"image": [*CROP["image"], ToTensor(), Broken()]}
+    loader = load(damaged, batch_size=60, on_error="skip", pipelines=pipelines)
+    with pytest.raises(LoaderError, match="later"):
+        list(loader)
+    assert [culprit.sample_id for culprit in loader.culprits] == list(BAD)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), LoaderError("another file")])
+def test_file_that_is_gone_still_has_its_bad_sample_named(damaged, monkeypatch, error):
+    def fail(reader):
+        raise error
+
+    monkeypatch.setattr("ffx.loader.damage.open_again", fail)
+    with pytest.raises(SampleChecksumError, match="sample 3 cannot be used") as caught:
+        list(load(damaged, pipelines=CROP))
+    assert caught.value.sample_id == 3 and caught.value.offset is None
+
+
+def test_file_that_is_written_anew_in_place_is_looked_at_anew(raw_file, tmp_path):
+    """Of the same length and time of change."""
+    path = tmp_path / "file.beton"
+    path.write_bytes(raw_file.read_bytes())
+    everything(load(path, pipelines=CROP))
+    before = path.stat()
+    content = flip_payload_bits(raw_file, tmp_path / "other.beton", [7]).read_bytes()
+    with open(path, "r+b") as handle:
+        handle.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(SampleChecksumError, match="sample 7"):
+        everything(load(path, pipelines=CROP))
+
+
+def test_batch_without_a_good_sample_cannot_be_made_again(damaged):
+    loader = load(damaged, indices=list(BAD), batch_size=2, on_error="skip", pipelines=CROP)
+    with pytest.raises(LoaderError, match="batch 1 of epoch 0 has no sample that can be used"):
+        loader.replay(0, 1)
+    assert loader.culprits == []
 
 
 @pytest.mark.parametrize("arguments", [{"verify": "often"}, {"on_error": "ignore"}])

@@ -16,9 +16,12 @@ import pytest
 import torch
 
 from ffx.errors import LoaderError
+from ffx.fields import IntField, RGBImageField
 from ffx.kernels import tasks
 from ffx.loader import OrderOption
+from ffx.writer import DatasetWriter
 from tests.loader.helpers import epoch_of, everything, load, random_pipelines
+from tests.pictures import make_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_ERROR = 5
@@ -146,6 +149,63 @@ def test_epochs_that_are_broken_off_leave_nothing(mixed_file, epochs, os_cache):
     assert own_memory() - memory < 5 << 20
     assert open_files() == files and mappings(mixed_file) == maps
     loader.close()
+
+
+BREAK_OFF = """
+import sys
+from ffx.fields.decoders import SimpleRGBImageDecoder
+from tests.loader.helpers import load
+pipelines = {"image": [SimpleRGBImageDecoder()]}
+loader = load(sys.argv[1], batch_size=4, pipelines=pipelines, os_cache=False, verify="always")
+for _ in range(60):
+    iter(loader).close()
+"""
+
+
+def test_pages_are_kept_until_nobody_reads_them(tmp_path):
+    """Large pictures: workers are in their midst when the epoch is broken off. A mistake here ends the process."""
+    path = tmp_path / "large.beton"
+    pictures = [(make_picture(800, 800, number), number) for number in range(24)]
+    fields = {"image": RGBImageField("raw"), "label": IntField()}
+    DatasetWriter(str(path), fields, num_workers=1, progress=False).from_indexed_dataset(pictures)
+    outcome = subprocess.run(
+        [sys.executable, "-c", BREAK_OFF, str(path)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+
+
+CUT_SHORT = """
+import os, sys
+from ffx.errors import LoaderError
+from tests.loader.helpers import load, random_pipelines
+loader = load(sys.argv[1], batch_size=4, pipelines=random_pipelines(), os_cache=sys.argv[2] == "mapped")
+if sys.argv[3] == "in mid-epoch":
+    iterator = iter(loader)
+    next(iterator)
+os.truncate(sys.argv[1], 0)
+try:
+    list(iterator if sys.argv[3] == "in mid-epoch" else loader)
+except LoaderError as error:
+    assert "was shortened while it was read" in str(error), error
+    print("told")
+"""
+
+
+@pytest.mark.parametrize("storage", ["mapped", "read"])
+@pytest.mark.parametrize("moment", ["before the epoch", "in mid-epoch"])
+def test_file_that_is_cut_short_is_an_error_and_no_death(mixed_file, tmp_path, storage, moment):
+    path = tmp_path / "cut.beton"
+    path.write_bytes(mixed_file.read_bytes())
+    outcome = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT, str(path), storage, moment], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if moment == "before the epoch":
+        assert outcome.returncode == 0 and outcome.stdout == "told\n", outcome.stderr
+    else:
+        # Batches that were under way may have been reading: docs/guarantees.md says so.
+        assert outcome.stdout == "told\n" or outcome.returncode == -signal.SIGBUS
 
 
 @LINUX

@@ -65,7 +65,7 @@ def test_rest_of_the_epoch_is_that_of_the_undisturbed_run(mixed_file, order, dro
 def test_state_in_a_loop_counts_the_batch_that_the_loop_is_at(mixed_file):
     loader = numbered(mixed_file)
     for number, _ in enumerate(loader):
-        assert loader.state_dict()["legs"] == [[1, min(7 * (number + 1), SAMPLES)]]
+        assert loader.state_dict()["legs"] == [[1, 7 * (number + 1)]]
         assert loader.state_dict()["epoch"] == 0
     assert (loader.state_dict()["epoch"], loader.state_dict()["legs"]) == (1, [])
 
@@ -224,6 +224,11 @@ def test_an_order_of_ones_own_goes_on_with_as_many_ranks(mixed_file, as_rank):
         ({"legs": [[1]]}, "damaged"),
         ({"legs": None}, "damaged"),
         ({"seed": None}, "damaged"),
+        ({"seed": "7"}, "damaged"),
+        ({"seed": 3.7}, "damaged"),
+        ({"epoch": float("inf")}, "damaged"),
+        ({"epoch": 2**70}, "damaged"),
+        ({"legs": [[2**40, 1]]}, "damaged"),
     ],
 )
 def test_states_that_do_not_fit_are_refused_and_change_nothing(mixed_file, change, message):
@@ -271,10 +276,35 @@ def test_replay_beside_an_epoch_leaves_it_alone(mixed_file):
     assert found == rows(numbered(mixed_file))
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("epoch, step", [(0, 9), (0, -1), (-1, 0)])
-def test_batches_that_are_none_cannot_be_made_again(mixed_file, epoch, step):
+def test_batches_that_are_none_cannot_be_made_again(mixed_file, order, epoch, step):
     with pytest.raises(LoaderError, match="step from 0 to 8"):
-        numbered(mixed_file).replay(epoch, step)
+        numbered(mixed_file, order=order).replay(epoch, step)
+
+
+def test_ranks_with_a_sample_more_or_less_say_the_same(mixed_file, as_rank):
+    states = []
+    for rank in range(2):
+        as_rank(rank, 2)
+        loader = numbered(mixed_file, indices=range(5), batch_size=3, distributed=True)
+        next(iter(loader))
+        states.append(loader.state_dict())
+    assert states[0] == states[1]
+    for rank in range(4):
+        as_rank(rank, 4)
+        loader = numbered(mixed_file, indices=range(5), batch_size=3, distributed=True)
+        loader.load_state_dict(states[0])
+        assert list(loader) == []
+
+
+def test_another_mix_of_pages_is_another_order(mixed_file):
+    arguments = {"order": OrderOption.QUASI_RANDOM}
+    state = numbered(mixed_file, order_kwargs={"open_pages": 2}, **arguments).state_dict()
+    with pytest.raises(
+        LoaderError, match=r"same order \(QuasiRandom\(open_pages=8\)\), found QuasiRandom\(open_pages=2"
+    ):
+        numbered(mixed_file, order_kwargs={"open_pages": 8}, **arguments).load_state_dict(state)
 
 
 def test_epoch_that_is_set_by_hand_is_begun_from_its_beginning(mixed_file):

@@ -22,6 +22,7 @@ def blob_reader(path: Path, rows, num_samples: int, page_bytes: int = PAGE_BYTES
     index = SimpleNamespace(
         pointers=np.ascontiguousarray(table["ptr"][order]),
         sizes=np.ascontiguousarray(table["size"][order]),
+        current_bytes=lambda: path.stat().st_size,
         identity=None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns),
     )
     return SimpleNamespace(
