@@ -3,8 +3,9 @@
     python train_imagenet.py --config-file rn18_configs/<uuid>.yaml \\
         --data.train_dataset=/fast/train_400_0.10_90.ffcv --data.val_dataset=/fast/val_400_0.10_90.ffcv
 
-A wrong option is an error with exit status 2, a failed training one with status 1. `--help` lists all options;
-docs/training.md explains them.
+A wrong option is an error with exit status 2, a failed training one with status 1. SIGTERM and SIGUSR1 end a training
+with a checkpoint and status 85, Ctrl-C with a checkpoint and status 130. `--help` lists all options; docs/training.md
+explains them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ ROOT = HERE.parent.parent
 sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(ROOT)])]
 
 from trainer.command_line import read_command_line  # noqa: E402
-from trainer.errors import ConfigurationError  # noqa: E402
+from trainer.errors import ConfigurationError, Interrupted  # noqa: E402
+from trainer.signals import stop_on_signals  # noqa: E402
 
 from ffx.errors import FfxError  # noqa: E402
 
@@ -34,18 +36,20 @@ def main(arguments: list[str] | None = None) -> int:
         given = read_command_line(sys.argv[1:] if arguments is None else arguments, PROGRAM, description, ROOT)
     except ConfigurationError as error:
         return _fail(error, 2)
-    # Importing torch takes seconds: not before the options are known to be right.
-    from trainer.launch import launch
-
     name = given.config_files[-1].stem if given.config_files else given.config.model.arch
-    try:
-        launch(given.config, name)
-    except ConfigurationError as error:
-        return _fail(error, 2)
-    except (FfxError, OSError) as error:
-        return _fail(error, 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    with stop_on_signals() as stop:
+        try:
+            # Importing torch takes seconds: not before the options are known to be right.
+            from trainer.launch import launch
+
+            launch(given.config, name, stop)
+        except Interrupted as interruption:
+            print(f"{PROGRAM}: {interruption}", file=sys.stderr)
+            return interruption.status
+        except ConfigurationError as error:
+            return _fail(error, 2)
+        except (FfxError, OSError) as error:
+            return _fail(error, 1)
     return 0
 
 

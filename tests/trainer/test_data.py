@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from trainer import data
+from trainer import ffx_source, folder_source
 from trainer.data import FfxSource, FolderSource, SyntheticSource, count_classes, open_training, open_validation
 from trainer.distributed import Ranks
 from trainer.errors import DataError
@@ -122,19 +122,19 @@ def test_flip_mirrors_about_half_of_the_training_images(tiny):
 
 def test_no_flip_means_none_from_a_folder_either(both):
     plain = both(**{"training.flip": 0})[1]
-    names = [type(step).__name__ for step in data._folder_transform(training(plain)._purpose, 32).transforms]
+    names = [type(step).__name__ for step in folder_source._folder_transform(training(plain).purpose, 32).transforms]
     assert names == ["RandomResizedCrop", "PILToTensor"]
 
 
 def test_data_in_memory_decides_order_and_storage(tiny, monkeypatch):
     seen = []
 
-    class Spy(data.Loader):
+    class Spy(ffx_source.Loader):
         def __init__(self, *arguments, **options):
             seen.append((options["order"].name, options["os_cache"], options["num_workers"]))
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(data, "Loader", Spy)
+    monkeypatch.setattr(ffx_source, "Loader", Spy)
     for in_memory, workers in ((1, 1), (0, 3), (1, -1)):
         config = tiny(**{"data.in_memory": in_memory, "data.num_workers": workers})
         assert len(collected(training(config))[1]) == 20
