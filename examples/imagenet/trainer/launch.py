@@ -17,7 +17,7 @@ from .loop import Trainer
 from .processes import run_processes
 from .resuming import choose_run
 from .runlog import new_run_folder
-from .signals import StopRequest, status_of
+from .signals import StopRequest, name_of, status_of
 
 __all__ = ["launch"]
 
@@ -76,7 +76,7 @@ def _run(config: TrainerConfig, ranks: Ranks, folder: Path | None, config_name: 
         if isinstance(error, FfxError) or ranks.world == 1 or not is_lost_contact(error):
             raise
         if stop.number:
-            text = "stopped by a signal, without a new checkpoint since another rank has ended already"
+            text = f"{name_of(stop.number)}: stopped without a new checkpoint, since another rank has ended already"
             raise Interrupted(text, status_of(stop.number)) from error
         raise TrainingError(
             f"rank {ranks.rank} lost contact with another rank, which ended or cannot be reached: {error}"

@@ -28,7 +28,7 @@ from .resuming import Resumed, has_other_batches, resume_together
 from .runlog import WEIGHTS, RunLog, describe_setup, new_run_folder
 from .schedule import epoch_learning_rates, resolution_of_epoch
 from .sealed import packed
-from .signals import StopRequest, status_of
+from .signals import StopRequest, name_of, status_of
 from .validation import Scores, validate
 
 __all__ = ["EpochResult", "Trainer"]
@@ -93,7 +93,8 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(process_group(self.ranks, self.device))
             resumed = resume_together(config, self.ranks)
-            self.run_folder = resumed.folder if resumed else run_folder or new_run_folder(config.logging.folder)
+            folder = resumed.folder if resumed else run_folder or new_run_folder(config.logging.folder)
+            self.run_folder = Path(from_first_rank(str(folder)))
             self._open_data(stack)
             self.learner = Learner(config, self.classes, self.ranks, self.device, self.dtype)
             self.model = self.learner.model
@@ -281,9 +282,11 @@ class Trainer:
         self._save()
         # No rank ends, so that nobody ends the others, before the first one has written.
         from_first_rank("written")
-        done = f"epoch {self.epoch + 1}, after {self._progress.steps if self._progress else 0} steps"
+        step = self._progress.steps if self._progress else 0
         raise Interrupted(
-            f"stopped by signal {number} in {done}; --training.resume={self.run_folder} goes on", status_of(number)
+            f"{name_of(number)}: stopped in epoch {self.epoch + 1} behind step {step}, with a checkpoint: "
+            f"--training.resume={self.run_folder} goes on",
+            status_of(number),
         )
 
     # Evaluation
@@ -298,7 +301,7 @@ class Trainer:
         try:
             scores = self.validate()
         except StopAgreed as stop:
-            raise Interrupted(f"the evaluation was stopped by {stop}", status_of(stop.number)) from stop
+            raise Interrupted(f"{name_of(stop.number)}: the evaluation was stopped", status_of(stop.number)) from stop
         if self.log is not None:
             self.log.write(**self._scored(scores))
             self._display.say(f"top-1 {scores.top_1:.2%}  top-5 {scores.top_5:.2%}  in {scores.seconds:.1f} s")

@@ -106,7 +106,7 @@ def _raise(number: int, process: BaseProcess, said: dict[int, FfxError], stop: S
     if _was_stopped(process, stop):
         stopped = [error for _, error in sorted(said.items()) if isinstance(error, errors.Interrupted)]
         status = status_of(stop.number) if stop.number else process.exitcode or 0
-        raise stopped[0] if stopped else errors.Interrupted("stopped by a signal without a new checkpoint", status)
+        raise stopped[0] if stopped else errors.Interrupted("stopped by a signal, without a new checkpoint", status)
     if number in said:
         raise said[number]
     code = process.exitcode or 0

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
-__all__ = ["GRACE_SECONDS", "REQUEUE", "STOP_SIGNALS", "StopRequest", "status_of", "stop_on_signals"]
+__all__ = ["GRACE_SECONDS", "REQUEUE", "STOP_SIGNALS", "StopRequest", "name_of", "status_of", "stop_on_signals"]
 
 # HTCondor's number for a job that wrote a checkpoint and wants to go on.
 REQUEUE = 85
@@ -36,6 +36,11 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "S
 def status_of(number: int) -> int:
     """The exit status after a signal: 130 after Ctrl-C, else 85."""
     return _INTERRUPTED if number == signal.SIGINT else REQUEUE
+
+
+def name_of(number: int) -> str:
+    """A signal's name."""
+    return signal.Signals(number).name
 
 
 class StopRequest:
@@ -82,8 +87,7 @@ class StopRequest:
                 child.kill()
         with suppress(OSError, ValueError):
             sys.stdout.flush()
-            name = signal.Signals(self.number).name
-            os.write(2, f"{name}: ended without a new checkpoint: {reason}\n".encode())
+            os.write(2, f"{name_of(self.number)}: ended without a new checkpoint: {reason}\n".encode())
         os._exit(status_of(self.number))
 
     def _tell_children(self, number: int) -> None:
