@@ -17,6 +17,7 @@ sys.path[:] = [PROGRAMS, *(folder for folder in sys.path if folder != PROGRAMS)]
 import torch  # noqa: E402
 import torchvision.models  # noqa: E402, F401
 import trainer.launch  # noqa: E402, F401
+from trainer.signals import REPEAT_SECONDS  # noqa: E402
 
 import train_imagenet  # noqa: E402
 
@@ -61,8 +62,8 @@ def train(config, world=1, events=(), records=None, vote_seconds=0.0, grace_seco
         config: a `TrainerConfig`.
         world: number of ranks.
         events: `(rank, step, what)`: before a rank's step of that number, counted in its process, it sends itself a
-            signal (an int), or stands still (`"stuck"`); as step -1, before the first validation batch; -2, before
-            data are opened.
+            signal, or several (a tuple), or never comes back after one (`"stuck"`, `"stuck until the second signal"`);
+            as step -1, before the first validation batch; -2, before data are opened.
         records: folder in which each rank writes its steps down.
         vote_seconds: see `agreement.VOTE_SECONDS`; 0: the ranks compare what they know after each step.
         grace_seconds: see `signals.GRACE_SECONDS`.
@@ -141,12 +142,22 @@ def _prepare(events, rank, records):
 
 
 def _happen(what):
+    if what is None:
+        return
     if what == "stuck":
-        signal.pthread_kill(signal.pthread_self(), signal.SIGTERM)
-        # Compiled code that never comes back: no handler of Python's runs.
-        while True:
-            time.sleep(0.1)
-    if what is not None:
-        os.kill(os.getpid(), what)
+        os.kill(os.getpid(), signal.SIGTERM)
+        _wait_for_ever()
+    if what == "stuck until the second signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(REPEAT_SECONDS + 0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        _wait_for_ever()
+    for number in what if isinstance(what, tuple) else (what,):
+        os.kill(os.getpid(), number)
         # Noticed by the thread that listens.
         time.sleep(0.05)
+
+
+def _wait_for_ever():
+    while True:
+        time.sleep(1)

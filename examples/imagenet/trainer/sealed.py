@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 from typing import Any
 
 import torch
@@ -54,4 +55,8 @@ def unsealed(archive: bytes) -> Any:
         raise ValueError("it has no checksum at its end: it is not complete, or something else wrote it")
     if hashlib.sha256(body).hexdigest() != digest:
         raise ValueError("it differs from its checksum: it was damaged after it was written")
-    return torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's message advises to run what is in it.
+        raise ValueError("it holds something else than tensors, numbers and texts, of which nothing was run") from error

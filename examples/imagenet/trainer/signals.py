@@ -19,7 +19,16 @@ from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
-__all__ = ["GRACE_SECONDS", "REQUEUE", "STOP_SIGNALS", "StopRequest", "name_of", "status_of", "stop_on_signals"]
+__all__ = [
+    "GRACE_SECONDS",
+    "REPEAT_SECONDS",
+    "REQUEUE",
+    "STOP_SIGNALS",
+    "StopRequest",
+    "name_of",
+    "status_of",
+    "stop_on_signals",
+]
 
 # HTCondor's number for a job that wrote a checkpoint and wants to go on.
 REQUEUE = 85
@@ -28,7 +37,7 @@ _INTERRUPTED = 130
 # From the first signal to the end, with a checkpoint or without; batch systems kill after 30 seconds.
 GRACE_SECONDS = 25.0
 # One signal may come twice: to all processes of a job, and once more from the process that started this one.
-_REPEAT_SECONDS = 2.0
+REPEAT_SECONDS = 2.0
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
@@ -61,7 +70,7 @@ class StopRequest:
     def receive(self, number: int) -> None:
         """Take note of a signal; ends the process where there is nothing to wait for, or at the second signal."""
         now = time.monotonic()
-        if self.number and now - self._arrived < _REPEAT_SECONDS:
+        if self.number and now - self._arrived < REPEAT_SECONDS:
             return
         again, self.number, self._arrived = bool(self.number), self.number or number, self._arrived or now
         if again:
