@@ -62,8 +62,9 @@ def train(config, world=1, events=(), records=None, vote_seconds=0.0, grace_seco
         config: a `TrainerConfig`.
         world: number of ranks.
         events: `(rank, step, what)`: before a rank's step of that number, counted in its process, it sends itself a
-            signal, or several (a tuple), or never comes back after one (`"stuck"`, `"stuck until the second signal"`);
-            as step -1, before the first validation batch; -2, before data are opened.
+            signal, or several (a tuple), or one to its workers as well (`"TERM to all"`), or never comes back after one
+            (`"stuck"`, `"stuck until the second signal"`); as step -1, before the first validation batch; -2, before
+            data are opened.
         records: folder in which each rank writes its steps down.
         vote_seconds: see `agreement.VOTE_SECONDS`; 0: the ranks compare what they know after each step.
         grace_seconds: see `signals.GRACE_SECONDS`.
@@ -89,6 +90,7 @@ def _free_port():
 
 def _rank(arguments, rank, world, port, events, records, vote_seconds, grace_seconds):
     torch.set_num_threads(1)
+    os.setpgrp()
     if world > 1:
         os.environ |= {
             "RANK": str(rank),
@@ -143,6 +145,10 @@ def _prepare(events, rank, records):
 
 def _happen(what):
     if what is None:
+        return
+    if what == "TERM to all":
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(0.2)
         return
     if what == "stuck":
         os.kill(os.getpid(), signal.SIGTERM)

@@ -192,6 +192,19 @@ def test_resume_auto_goes_on_with_the_newest_run_if_there_is_one(finished, tiny,
     assert_same_end(stopped, finished)
 
 
+def test_damaged_checkpoint_does_not_take_the_place_of_the_good_one_before_it(finished, tiny):
+    stopped = train(tiny(**ALWAYS), 3)
+    newest = stopped / "checkpoint.pt"
+    newest.write_bytes(newest.read_bytes()[:-1000] + bytes(1000))
+    with pytest.warns(FfxWarning, match=r"checkpoint.pt is no readable .* going on from .*checkpoint.previous.pt"):
+        train(tiny(**{"training.resume": str(stopped)}), 0)
+    assert (stopped / "checkpoint.damaged.pt").exists()
+    assert load_checkpoint(stopped / "checkpoint.previous.pt").progress["steps"] == 3
+    assert load_checkpoint(stopped / "checkpoint.pt").progress["steps"] == 4
+    train(tiny(**{"training.resume": str(stopped)}))
+    assert_same_end(stopped, finished)
+
+
 def test_source_that_ends_early_is_an_error(tiny, monkeypatch):
     with Trainer(tiny()) as trainer:
         monkeypatch.setattr(trainer.training_source, "steps_left", lambda images: STEPS + 1)
@@ -360,6 +373,14 @@ def test_step_that_never_ends_does_not_keep_the_program_from_ending(tmp_path, ma
     assert faulty.train(config, events=[(0, 3, "stuck")], records=records, grace_seconds=1.0) == [85]
     assert "SIGTERM: ended without a new checkpoint: it was not possible" in (records / "said.0.txt").read_text()
     assert load_checkpoint(run_of(runs) / "checkpoint.pt").progress["steps"] == 3
+
+
+def test_signal_to_all_processes_of_a_job_leaves_the_workers_alone(tmp_path, make_tiny, picture_folder):
+    runs, records = folders(tmp_path, "runs", "records")
+    places = {"data.train_dataset": str(picture_folder / "train"), "data.val_dataset": str(picture_folder / "val")}
+    config = make_tiny(runs, **places, **{"data.num_workers": 2})
+    assert faulty.train(config, events=[(0, 3, "TERM to all")], records=records) == [85]
+    assert load_checkpoint(run_of(runs) / "checkpoint.pt").progress["steps"] == 4
 
 
 def test_second_signal_ends_the_program_at_once(tmp_path, make_tiny):

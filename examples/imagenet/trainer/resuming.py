@@ -13,9 +13,10 @@ from .config import TrainerConfig
 from .distributed import Ranks, from_first_rank
 from .errors import CheckpointError
 
-__all__ = ["AUTO", "Resumed", "check_same_training", "choose_run", "has_other_batches", "resume_together"]
+__all__ = ["AUTO", "DAMAGED", "Resumed", "check_same_training", "choose_run", "has_other_batches", "resume_together"]
 
 AUTO = "auto"
+DAMAGED = "checkpoint.damaged.pt"
 
 # What may differ between a run and its continuation, because it does not decide which weights come out.
 _MAY_CHANGE = {
@@ -92,7 +93,11 @@ def _find(config: TrainerConfig) -> tuple[Checkpoint | None, str, str]:
     resume = choose_run(config).training.resume
     if not resume:
         return None, "", ""
-    checkpoint, path, digest = read_checkpoint(find_checkpoint(resume).absolute())
+    newest = find_checkpoint(resume).absolute()
+    checkpoint, path, digest = read_checkpoint(newest)
+    if path != newest and not config.training.eval_only:
+        # Or the next checkpoint would keep the damaged one, in the place of the good one before it.
+        newest.replace(newest.with_name(DAMAGED))
     return checkpoint, str(path), digest
 
 
