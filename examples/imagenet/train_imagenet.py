@@ -20,7 +20,7 @@ sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(ROOT)])]
 
 from trainer.command_line import read_command_line  # noqa: E402
 from trainer.errors import ConfigurationError, Interrupted  # noqa: E402
-from trainer.signals import stop_on_signals  # noqa: E402
+from trainer.signals import StopRequest, stop_on_signals  # noqa: E402
 
 from ffx.errors import FfxError  # noqa: E402
 
@@ -31,18 +31,10 @@ PROGRAM = "train_imagenet.py"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    description = (__doc__ or "").partition("\n")[0]
-    try:
-        given = read_command_line(sys.argv[1:] if arguments is None else arguments, PROGRAM, description, ROOT)
-    except ConfigurationError as error:
-        return _fail(error, 2)
-    name = given.config_files[-1].stem if given.config_files else given.config.model.arch
+    # From the first moment: importing torch takes seconds.
     with stop_on_signals() as stop:
         try:
-            # Importing torch takes seconds: not before the options are known to be right.
-            from trainer.launch import launch
-
-            launch(given.config, name, stop)
+            _run(sys.argv[1:] if arguments is None else arguments, stop)
         except Interrupted as interruption:
             print(f"{PROGRAM}: {interruption}", file=sys.stderr)
             return interruption.status
@@ -51,6 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
         except (FfxError, OSError) as error:
             return _fail(error, 1)
     return 0
+
+
+def _run(arguments: list[str], stop: StopRequest) -> None:
+    description = (__doc__ or "").partition("\n")[0]
+    given = read_command_line(arguments, PROGRAM, description, ROOT)
+    name = given.config_files[-1].stem if given.config_files else given.config.model.arch
+    # Not before the options are known to be right.
+    from trainer.launch import launch
+
+    launch(given.config, name, stop)
 
 
 def _fail(error: Exception | str, status: int) -> int:
