@@ -37,5 +37,14 @@ def stop_when_asked(number, stop, folder):
     wait_for(stop)
 
 
+def stop_with_a_full_disk(number, stop, folder):
+    try:
+        stop_when_asked(number, stop, folder)
+    except Interrupted:
+        if number == 1:
+            raise OSError(28, "No space left on device") from None
+        raise
+
+
 def start_one_that_waits(folder):
     run_processes(stop_when_asked, 1, (folder,), StopRequest())

@@ -39,9 +39,14 @@ class Display:
     def batches(self, batches: Iterator[Batch], images: int, title: str, done: int = 0) -> Generator[Batch, None, None]:
         """The batches behind a bar with images a second and the time left; `images` of all ranks, some `done`."""
         bar = _Bar(
-            total=images, initial=done, desc=title, unit=" images", disable=not self._shown, leave=False,
+            total=images,
+            initial=done,
+            desc=title,
+            unit=" images",
+            disable=not self._shown,
+            leave=False,
             dynamic_ncols=True,
-        )  # fmt: skip
+        )
         with bar as self._bar:
             for batch in batches:
                 yield batch

@@ -208,9 +208,8 @@ class Trainer:
                 "--training.precision=fp32"
             )
         complete = source.steps_left(progress.images) == 0
-        return EpochResult(
-            progress.loss, progress.steps, complete, progress.images_per_second, progress.seconds
-        )  # fmt: skip
+        rate = progress.images_per_second
+        return EpochResult(progress.loss, progress.steps, complete, rate, progress.seconds)
 
     def _train_steps(self, source: Source, run: EpochRun, begun: EpochProgress, planned: int) -> None:
         """Make `planned` steps, and between them the checkpoints that are due."""
@@ -224,12 +223,9 @@ class Trainer:
         seed_generators(training.seed, epoch, self.ranks.rank)
         self.learner.train()
         self._agreement.begin()
-        with (
-            closing(source.epoch(epoch, resolution)) as batches,
-            closing(
-                self._display.batches(islice(batches, planned), images_planned, title, begun.images)
-            ) as shown,
-        ):  # fmt: skip
+        with closing(source.epoch(epoch, resolution)) as batches, ExitStack() as stack:
+            shown = self._display.batches(islice(batches, planned), images_planned, title, begun.images)
+            stack.enter_context(closing(shown))
             for step, (images, labels) in enumerate(shown, begun.steps):
                 # So that a process that goes on from here draws the same.
                 seed_step(self.device, training.seed, epoch, self.ranks.rank, step)

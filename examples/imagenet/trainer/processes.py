@@ -59,7 +59,7 @@ def _run(messages: Any, target: Callable[..., None], number: int, arguments: tup
     with stop_on_signals() as stop:
         try:
             target(number, stop, *arguments)
-        except FfxError as error:
+        except (FfxError, OSError) as error:
             status = error.status if isinstance(error, errors.Interrupted) else 1
             messages.put((number, type(error).__name__, str(error)[:_LONGEST_MESSAGE], status))
             raise SystemExit(status) from None
@@ -104,9 +104,10 @@ def _error(name: str, text: str, status: int) -> FfxError:
 
 def _raise(number: int, process: BaseProcess, said: dict[int, FfxError], stop: StopRequest) -> None:
     if _was_stopped(process, stop):
-        stopped = [error for _, error in sorted(said.items()) if isinstance(error, errors.Interrupted)]
+        # One that failed meanwhile, for instance because the disk is full, is what there is to say.
+        by_weight = sorted(said.values(), key=lambda error: isinstance(error, errors.Interrupted))
         status = status_of(stop.number) if stop.number else process.exitcode or 0
-        raise stopped[0] if stopped else errors.Interrupted("stopped by a signal, without a new checkpoint", status)
+        raise by_weight[0] if said else errors.Interrupted("stopped by a signal, without a new checkpoint", status)
     if number in said:
         raise said[number]
     code = process.exitcode or 0
