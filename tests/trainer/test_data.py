@@ -1,3 +1,5 @@
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -174,6 +176,25 @@ def test_ranks_share_a_folder(both):
     assert [len(share) for share in shares] == [3, 3, 2, 2, 2]
     assert sorted(label for share in shares for label in share) == sorted(collected(validation(config))[1].tolist())
     assert [len(training(config, Ranks(rank, 3))) for rank in range(3)] == [3, 3, 3]
+
+
+def test_other_ranks_take_what_is_left_of_a_folders_epoch(both):
+    _, folder = both(**{"data.num_workers": 0, "training.batch_size": 5})
+
+    def seen(batches):
+        return [image.numpy().tobytes() for images, _ in batches for image in images]
+
+    whole = seen(training(folder).epoch(3, 32))
+    begun = training(folder)
+    first = seen(itertools.islice(begun.epoch(3, 32), 2))
+    rest = []
+    for rank in (0, 1):
+        source = training(folder, Ranks(rank, 2, rank))
+        source.load_state_dict(begun.state_dict())
+        assert source.steps_left(10) == 3
+        rest += seen(source.epoch(3, 32))
+    assert first == whole[:10]
+    assert sorted(first + rest) == sorted(whole)
 
 
 def test_number_of_classes_comes_from_names_then_labels_then_is_1000(both, tiny, tmp_path):
