@@ -146,6 +146,27 @@ def test_mistakes_in_a_file_are_errors(text, message, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:pathlib.Path.touch [{mark}]",
+        "!!python/object/new:pathlib.Path.touch [{mark}]",
+        "!!python/object/apply:os.system ['touch {mark}']",
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "!!python/object:pathlib.Path {{}}",
+        "!!python/tuple [1, 2]",
+    ],
+)
+@pytest.mark.parametrize("place", ["lr: {tag}", "lr:\n  lr: {tag}", "{tag}", "? {tag}\n: 1"])
+def test_file_of_options_cannot_run_code(tag, place, tmp_path):
+    mark = tmp_path / "it ran"
+    (tmp_path / "options.yaml").write_text(place.format(tag=tag.format(mark=mark)))
+    with pytest.raises(ConfigurationError, match=r"options.yaml cannot be read"):
+        read(*DATA, f"--config-file={tmp_path / 'options.yaml'}")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
     "arguments, message",
     [
         (["--lr.lrr=1"], r"unknown option --lr.lrr \(did you mean lr.lr\?\)"),

@@ -1,8 +1,10 @@
+import itertools
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from trainer import data
+from trainer import ffx_source, folder_source
 from trainer.data import FfxSource, FolderSource, SyntheticSource, count_classes, open_training, open_validation
 from trainer.distributed import Ranks
 from trainer.errors import DataError
@@ -122,19 +124,19 @@ def test_flip_mirrors_about_half_of_the_training_images(tiny):
 
 def test_no_flip_means_none_from_a_folder_either(both):
     plain = both(**{"training.flip": 0})[1]
-    names = [type(step).__name__ for step in data._folder_transform(training(plain)._purpose, 32).transforms]
+    names = [type(step).__name__ for step in folder_source._folder_transform(training(plain).purpose, 32).transforms]
     assert names == ["RandomResizedCrop", "PILToTensor"]
 
 
 def test_data_in_memory_decides_order_and_storage(tiny, monkeypatch):
     seen = []
 
-    class Spy(data.Loader):
+    class Spy(ffx_source.Loader):
         def __init__(self, *arguments, **options):
             seen.append((options["order"].name, options["os_cache"], options["num_workers"]))
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(data, "Loader", Spy)
+    monkeypatch.setattr(ffx_source, "Loader", Spy)
     for in_memory, workers in ((1, 1), (0, 3), (1, -1)):
         config = tiny(**{"data.in_memory": in_memory, "data.num_workers": workers})
         assert len(collected(training(config))[1]) == 20
@@ -174,6 +176,25 @@ def test_ranks_share_a_folder(both):
     assert [len(share) for share in shares] == [3, 3, 2, 2, 2]
     assert sorted(label for share in shares for label in share) == sorted(collected(validation(config))[1].tolist())
     assert [len(training(config, Ranks(rank, 3))) for rank in range(3)] == [3, 3, 3]
+
+
+def test_other_ranks_take_what_is_left_of_a_folders_epoch(both):
+    _, folder = both(**{"data.num_workers": 0, "training.batch_size": 5})
+
+    def seen(batches):
+        return [image.numpy().tobytes() for images, _ in batches for image in images]
+
+    whole = seen(training(folder).epoch(3, 32))
+    begun = training(folder)
+    first = seen(itertools.islice(begun.epoch(3, 32), 2))
+    rest = []
+    for rank in (0, 1):
+        source = training(folder, Ranks(rank, 2, rank))
+        source.load_state_dict(begun.state_dict())
+        assert source.steps_left(10) == 3
+        rest += seen(source.epoch(3, 32))
+    assert first == whole[:10]
+    assert sorted(first + rest) == sorted(whole)
 
 
 def test_number_of_classes_comes_from_names_then_labels_then_is_1000(both, tiny, tmp_path):

@@ -45,6 +45,8 @@ EFFECTS = {
     "training.precision": "test_bf16_trains_on_a_processor",
     "training.resume": "test_resumed_training_gives_bit_identical_weights",
     "training.checkpoint_every": "test_checkpoints_come_every_so_many_epochs_and_at_the_end",
+    "training.checkpoint_minutes": "test_checkpoints_come_by_time_in_the_middle_of_an_epoch",
+    "training.allow_batch_change": "test_other_batch_of_all_ranks_needs_a_word",
     "training.max_steps": "test_max_steps_ends_training_in_the_middle_of_an_epoch",
     "dist.world_size": "test_two_ranks_train_one_model_and_count_every_image_once",
     "dist.address": "test_slurm_step_gives_ranks",

@@ -7,7 +7,8 @@ import torch
 from trainer.checkpoint import load_checkpoint
 from trainer.errors import CheckpointError, ConfigurationError, TrainingError
 from trainer.launch import launch
-from trainer.loop import Trainer, choose_precision
+from trainer.learner import choose_precision
+from trainer.loop import Trainer
 from trainer.schedule import epoch_learning_rates
 
 from ffx.fields import IntField, RGBImageField
@@ -122,12 +123,12 @@ def test_resuming_with_other_classes_is_refused(finished, tiny, tmp_path):
 def test_checkpoints_come_every_so_many_epochs_and_at_the_end(tiny, monkeypatch, every, epochs):
     written = []
     monkeypatch.setattr("trainer.loop.save_checkpoint", lambda folder, checkpoint: written.append(checkpoint.epoch))
-    monkeypatch.setattr(Trainer, "train_epoch", _no_training)
+    monkeypatch.setattr(Trainer, "_train_epoch", _no_training)
     train(tiny(**{"training.checkpoint_every": every, "training.epochs": 3}))
     assert written == epochs
 
 
-def _no_training(self, epoch):
+def _no_training(self, begun):
     from trainer.loop import EpochResult
 
     return EpochResult(1.0, STEPS, True, 1.0, 1.0)
@@ -192,10 +193,10 @@ def test_optimizer_gets_rate_momentum_and_decay(tiny):
     rates = []
     config = tiny(**{"training.momentum": 0.8, "training.weight_decay": 0.01, "training.epochs": 3})
     with Trainer(config) as trainer:
-        groups = trainer.optimizer.param_groups
-        trainer.optimizer.register_step_post_hook(lambda *_: rates.append([group["lr"] for group in groups]))
+        groups = trainer.learner.optimizer.param_groups
+        trainer.learner.optimizer.register_step_post_hook(lambda *_: rates.append([group["lr"] for group in groups]))
         trainer.train()
-    assert type(trainer.optimizer) is torch.optim.SGD
+    assert type(trainer.learner.optimizer) is torch.optim.SGD
     assert [group["weight_decay"] for group in groups] == [0, 0.01]
     assert {group["momentum"] for group in groups} == {0.8}
     expected = np.concatenate([epoch_learning_rates(config.lr, 3, epoch, STEPS) for epoch in range(3)])
@@ -205,7 +206,7 @@ def test_optimizer_gets_rate_momentum_and_decay(tiny):
 def test_loss_is_smoothed_cross_entropy(tiny):
     outputs, labels = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([0])
     with Trainer(tiny(**{"training.label_smoothing": 0.2})) as trainer:
-        found = trainer.loss(outputs, labels).item()
+        found = trainer.learner.loss(outputs, labels).item()
     log_shares = outputs.log_softmax(1)[0].numpy()
     assert found == pytest.approx(-(0.85 * log_shares[0] + 0.05 * log_shares[1:].sum()))
 
@@ -216,7 +217,7 @@ def test_flip_at_validation_adds_the_outputs_of_the_mirror_image(tiny):
     for flip in (0, 1):
         with Trainer(tiny(**{"validation.lr_tta": flip})) as trainer, torch.no_grad():
             trainer.model.eval()
-            outputs[flip] = trainer._outputs(images)
+            outputs[flip] = trainer.learner.outputs(images)
             plain, mirrored = trainer.model(images), trainer.model(images.flip(3))
     assert torch.equal(outputs[0], plain)
     assert torch.equal(outputs[1], plain + mirrored)
@@ -231,7 +232,7 @@ def test_validation_counts_every_image_once(tiny, batch_size):
         trainer.model.eval()
         scores = trainer.validate()
         with torch.no_grad():
-            outputs = np.concatenate([trainer._outputs(images).numpy() for images, _ in batches])
+            outputs = np.concatenate([trainer.learner.outputs(images).numpy() for images, _ in batches])
     labels = np.concatenate([labels.numpy() for _, labels in batches])
     ranked = np.argsort(-outputs, axis=1)
     assert scores.top_1 == pytest.approx(np.mean(ranked[:, 0] == labels))
@@ -242,7 +243,7 @@ def test_validation_counts_every_image_once(tiny, batch_size):
 
 def test_loss_that_is_no_number_stops_the_training(tiny, monkeypatch):
     with Trainer(tiny()) as trainer:
-        monkeypatch.setattr(trainer, "loss", lambda outputs, labels: outputs.sum() * math.nan)
+        monkeypatch.setattr(trainer.learner, "loss", lambda outputs, labels: outputs.sum() * math.nan)
         with pytest.raises(TrainingError, match=r"epoch 0: the mean loss is nan: try a lower --lr.lr"):
             trainer.train()
 

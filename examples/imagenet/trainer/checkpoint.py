@@ -1,68 +1,43 @@
-"""Checkpoints at the end of an epoch, from which a training goes on as if it had never stopped.
+"""Checkpoints, from which a training goes on as if it had never stopped: at an epoch's end, or in the middle of one.
 
-A checkpoint is written beside its final name, flushed to the disk and renamed, and the one before it is kept: whatever
-moment the machine chooses to fail, one good checkpoint is there. Random numbers need no place in it: every epoch seeds
-its generators from (seed, epoch, rank).
+A checkpoint carries a checksum, is written beside its final name, flushed to the disk and renamed, and the one before
+it is kept: whatever moment the machine chooses to fail, one good checkpoint is there, and a damaged one is known as
+such. Random numbers need no place in it: every step seeds its generators from (seed, epoch, rank, step).
 """
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ffx.errors import FfxWarning
 
-from .config import TrainerConfig
+from .durable import KEPT, write_durably
 from .errors import CheckpointError
+from .sealed import digest_of, sealed, unsealed
 
 __all__ = [
     "CHECKPOINT",
     "PREVIOUS",
     "Checkpoint",
-    "check_same_training",
     "find_checkpoint",
+    "find_newest_run",
     "load_checkpoint",
+    "read_checkpoint",
     "save_checkpoint",
-    "write_durably",
 ]
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
-
-# What may differ between a run and its continuation, because it does not decide which weights come out.
-_MAY_CHANGE = {
-    "model.pretrained",
-    "model.weights",
-    "data.train_dataset",
-    "data.val_dataset",
-    "data.num_workers",
-    "data.in_memory",
-    "logging.folder",
-    "logging.log_level",
-    "validation.batch_size",
-    "validation.resolution",
-    "validation.lr_tta",
-    "training.eval_only",
-    "training.distributed",
-    "training.device",
-    "training.resume",
-    "training.checkpoint_every",
-    "training.max_steps",
-    "dist.world_size",
-    "dist.address",
-    "dist.port",
-}
+# The newest first; the second is there when the machine fails between two renames.
+_NAMES = (CHECKPOINT, CHECKPOINT + KEPT, PREVIOUS)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training at the end of an epoch.
+    """A place in a training.
 
     Attributes:
         uuid: the run's.
@@ -72,6 +47,9 @@ class Checkpoint:
         seconds: training time so far.
         params: the configuration, by dotted names.
         model, optimizer, scaler: their state dicts.
+        steps: that were made in all epochs.
+        progress: in mid-epoch, how far the epoch has come (`EpochProgress.as_dict`); else empty.
+        source: in mid-epoch, the state of the training set; else empty.
     """
 
     uuid: str
@@ -83,34 +61,9 @@ class Checkpoint:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
-
-
-def write_durably(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
-    """Let `write` fill a file beside `path`; when its bytes are on the disk it takes the name `path`.
-
-    What stood there before takes the name `keep`, if one is given.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        write(partial)
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    steps: int = 0
+    progress: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -118,7 +71,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = folder / CHECKPOINT
     # Not `asdict`, which would copy every tensor.
     content = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
-    write_durably(path, lambda partial: torch.save(content, partial), keep=folder / PREVIOUS)
+    write_durably(path, sealed(content), keep=folder / PREVIOUS)
     return path
 
 
@@ -129,51 +82,49 @@ def find_checkpoint(resume: str) -> Path:
         CheckpointError: there is none.
     """
     path = Path(resume).expanduser()
-    candidates = [path / CHECKPOINT, path / PREVIOUS] if path.is_dir() else [path, path.with_name(PREVIOUS)]
+    candidates = [path / name for name in _NAMES] if path.is_dir() else [path, *_older(path)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise CheckpointError(f"training.resume={resume}: expected a run's folder with {CHECKPOINT}, or such a file")
 
 
+def find_newest_run(folder: str) -> Path | None:
+    """The run in a folder of runs that wrote a checkpoint last; `None`: none did."""
+    found = [path for name in _NAMES for path in Path(folder).expanduser().absolute().glob(f"*/{name}")]
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; a damaged one is replaced by the one before it, with a warning.
 
     Raises:
-        CheckpointError: neither can be read.
+        CheckpointError: none can be read.
     """
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: Path) -> tuple[Checkpoint, Path, str]:
+    """As `load_checkpoint`, with the path that was read in the end, and the checksum of what stood there."""
+    older = [candidate for candidate in _older(path) if candidate.is_file()]
     try:
         return _read(path)
     except CheckpointError as error:
-        previous = path.with_name(PREVIOUS)
-        if path == previous or not previous.is_file():
+        if not older:
             raise
-        warnings.warn(f"{error}: going on from {previous}", FfxWarning, stacklevel=2)
-        return _read(previous)
+        warnings.warn(f"{error}: going on from {older[0]}", FfxWarning, stacklevel=2)
+    return read_checkpoint(older[0])
 
 
-def _read(path: Path) -> Checkpoint:
+def _older(path: Path) -> list[Path]:
+    """The paths that may hold what was written before a checkpoint."""
+    number = _NAMES.index(path.name) if path.name in _NAMES else len(_NAMES)
+    return [path.with_name(name) for name in _NAMES[number + 1 :]]
+
+
+def _read(path: Path) -> tuple[Checkpoint, Path, str]:
     try:
-        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+        archive = path.read_bytes()
+        return Checkpoint(**unsealed(archive)), path, digest_of(archive)
     except Exception as error:
         raise CheckpointError(f"{path} is no readable checkpoint of this trainer: {error}") from error
-
-
-def check_same_training(checkpoint: Checkpoint, config: TrainerConfig, world: int) -> None:
-    """Refuse to continue a training with options that would make it another one.
-
-    Raises:
-        CheckpointError: names each option with both values.
-    """
-    now = {**config.as_params(), "number of ranks": world}
-    then = {**checkpoint.params, "number of ranks": checkpoint.world}
-    changed = [
-        f"{name}: {then[name]!r} then, {now[name]!r} now"
-        for name in now
-        if name not in _MAY_CHANGE and name in then and then[name] != now[name]
-    ]
-    if changed:
-        raise CheckpointError(
-            f"run {checkpoint.uuid} was started with other options ({'; '.join(changed)}): resume with the same ones, "
-            "or start a new run from its weights with --model.weights"
-        )

@@ -134,8 +134,16 @@ class RunConfig(_Section):
     precision: str = _option(
         "auto", Choice(("auto", "fp16", "bf16", "fp32")), "auto: fp16 on a GPU, fp32 on a CPU; fp16 needs a GPU"
     )
-    resume: str = _option("", Text("a path"), "go on with this run: its folder, or a checkpoint in it")
+    resume: str = _option(
+        "",
+        Text("a path, or auto"),
+        "go on with this run: its folder, or a checkpoint in it; auto: the newest in logging.folder, if there is one",
+    )
     checkpoint_every: int = _option(1, WholeNumber(0), "epochs between checkpoints; 0: none")
+    checkpoint_minutes: float = _option(0.0, RealNumber(0), "minutes between checkpoints in mid-epoch; 0: none")
+    allow_batch_change: bool = _option(
+        False, Switch(), "when going on: allow another batch of all ranks together, which is another training"
+    )
     max_steps: int = _option(0, WholeNumber(0), "stop after so many steps, for measurements; 0: do not")
 
 

@@ -15,6 +15,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,15 +27,21 @@ from .errors import ConfigurationError
 
 __all__ = [
     "Ranks",
-    "average_over_ranks",
     "choose_device",
     "find_ranks",
     "free_port",
+    "from_first_rank",
+    "is_lost_contact",
+    "maximum_over_ranks",
     "process_group",
     "seed_generators",
+    "seed_step",
     "share_buffers",
     "sum_over_ranks",
 ]
+
+# For ranks that vanish with their machine. When a process dies, the others are told at once.
+_TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     address = "env://" if ranks.address is None else f"tcp://{ranks.address}:{ranks.port}"
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=address, rank=ranks.rank, world_size=ranks.world)
+    dist.init_process_group(backend, init_method=address, rank=ranks.rank, world_size=ranks.world, timeout=_TIMEOUT)
     try:
         yield
     finally:
@@ -166,10 +174,27 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def average_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """`values` averaged over all ranks, in place."""
-    sum_over_ranks(values)
-    return values / dist.get_world_size() if dist.is_initialized() else values
+def maximum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The largest of all ranks' `values`, one by one, in place; on the ranks' device."""
+    if dist.is_initialized():
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values
+
+
+def from_first_rank(value: Any) -> Any:
+    """The first rank's `value` (texts and numbers), on all of them."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, 0)
+    return values[0]
+
+
+def is_lost_contact(error: BaseException) -> bool:
+    """Whether an error says that another rank is gone."""
+    words = ("gloo", "nccl", "connection", "socket", "tcpstore")
+    kind = getattr(dist, "DistError", ())
+    return isinstance(error, RuntimeError) and (isinstance(error, kind) or any(w in str(error).lower() for w in words))
 
 
 def share_buffers(model: torch.nn.Module) -> None:
@@ -185,3 +210,15 @@ def seed_generators(*key: int) -> None:
     torch.manual_seed(int(words[0] >> np.uint64(1)))
     random.seed(int(words[1]))
     np.random.seed(int(words[2]) % 2**32)
+
+
+def seed_step(device: torch.device, *key: int) -> None:
+    """Seed what a step of a network draws from (dropout): torch's generator, of the GPU where it is there.
+
+    So a step draws the same whatever was drawn before it. NumPy's and Python's generators are nothing that a step uses.
+    """
+    word = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # Not `torch.manual_seed`, which takes ten times as long: it looks for every kind of device.
+    torch.random.default_generator.manual_seed(word)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(word)

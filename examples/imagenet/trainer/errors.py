@@ -2,7 +2,7 @@
 
 from ffx.errors import FfxError
 
-__all__ = ["CheckpointError", "ConfigurationError", "DataError", "TrainingError"]
+__all__ = ["CheckpointError", "ConfigurationError", "DataError", "Interrupted", "TrainingError"]
 
 
 class ConfigurationError(FfxError, ValueError):
@@ -19,3 +19,15 @@ class CheckpointError(FfxError, RuntimeError):
 
 class TrainingError(FfxError, RuntimeError):
     """Training cannot go on, for instance because the loss is no number any more."""
+
+
+class Interrupted(FfxError):
+    """A signal ended the training before it was done; its checkpoint says where to go on.
+
+    Attributes:
+        status: exit status of the program, 85 or, after Ctrl-C, 130.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -19,6 +19,7 @@ import ffx
 
 from .config import TrainerConfig
 from .distributed import Ranks
+from .durable import write_durably
 
 __all__ = ["LOG", "PARAMS", "WEIGHTS", "RunLog", "describe_setup", "new_run_folder"]
 
@@ -66,7 +67,7 @@ class RunLog:
             "versions": {"ffx": ffx.__version__, "torch": torch.__version__, "python": platform.python_version()},
         }
         text = json.dumps({**config.as_params(), **about}, indent=1)
-        (self.folder / PARAMS).write_text(text + "\n", encoding="utf-8")
+        write_durably(self.folder / PARAMS, (text + "\n").encode())
 
     def write(self, **entry: Any) -> dict[str, Any]:
         """Append a line with `entry` and the time, and return it."""
@@ -83,6 +84,4 @@ class RunLog:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("epoch", -1) < epoch]
         if kept != lines:
-            partial = path.with_name(f"{LOG}.partial")
-            partial.write_text("".join(kept), encoding="utf-8")
-            os.replace(partial, path)
+            write_durably(path, "".join(kept).encode())

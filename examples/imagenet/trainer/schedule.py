@@ -38,10 +38,12 @@ def _cyclic(peak: float, peak_epoch: int, epochs: int, epoch: float) -> float:
     return float(np.interp(epoch, [0, peak_epoch, epochs], [first, peak, 0]))
 
 
-def epoch_learning_rates(config: LearningRateConfig, epochs: int, epoch: int, steps: int) -> np.ndarray:
-    """The rate of each of an epoch's `steps`: float64[steps]."""
+def epoch_learning_rates(
+    config: LearningRateConfig, epochs: int, epoch: int, steps: int, done: float = 0.0
+) -> np.ndarray:
+    """The rate of each of an epoch's `steps`, or of those behind the share of it that is `done`: float64[steps]."""
     first, following = (learning_rate(config, epochs, edge) for edge in (epoch, epoch + 1))
-    return np.interp(np.arange(steps), [0, steps], [first, following])
+    return np.interp(np.arange(steps), [-steps * done / (1 - done), steps], [first, following])
 
 
 def resolution_of_epoch(config: ResolutionConfig, epoch: int) -> int:

@@ -1,0 +1,99 @@
+"""Batches from a file of ffx or FFCV, through `ffx.Loader`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ffx.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
+from ffx.loader import Loader, OrderOption
+from ffx.reader import Reader
+from ffx.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToDevice, ToTensor, ToTorchImage
+
+from .errors import DataError
+from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, Purpose, Source
+
+__all__ = ["FfxSource"]
+
+
+class FfxSource(Source):
+    """A file of ffx or FFCV with the fields `image` and `label`."""
+
+    kind = "ffx"
+
+    def __init__(self, path: str, purpose: Purpose) -> None:
+        self.path = path
+        self.purpose = purpose
+        self._decoder = (
+            RandomResizedCropRGBImageDecoder((32, 32))
+            if purpose.training
+            else CenterCropRGBImageDecoder((32, 32), CENTER_CROP_RATIO)
+        )
+        self._loader = Loader(
+            path,
+            batch_size=purpose.batch_size,
+            num_workers=max(purpose.num_workers, 1) if purpose.num_workers >= 0 else -1,
+            os_cache=purpose.in_memory,
+            order=_order(purpose),
+            distributed=purpose.ranks.world > 1,
+            seed=purpose.seed,
+            pipelines=self._pipelines(path, purpose),
+            drop_last=purpose.training,
+        )
+        reader = self._loader.reader
+        fields = list(reader.handlers)
+        self._label_first = fields.index("label") < fields.index("image")
+        self.images = int(reader.num_samples)
+        self.class_names = reader.class_names
+        labels = reader.metadata[reader.metadata.dtype.names[fields.index("label")]]
+        self.classes = int(np.max(labels)) + 1 if self.images else 0
+
+    def _pipelines(self, path: str, purpose: Purpose) -> dict[str, Any]:
+        fields = Reader(path).field_names
+        missing = {"image", "label"} - set(fields)
+        if missing:
+            raise DataError(f"{path}: expected the fields image and label, found {', '.join(fields)}")
+        pipelines: dict[str, Any] = dict.fromkeys(fields)
+        to_device = [ToDevice(purpose.device)] if purpose.device.type == "cuda" else []
+        pipelines["image"] = self._image_pipeline(purpose)
+        pipelines["label"] = [IntDecoder(), ToTensor(), *to_device, Squeeze()]
+        return pipelines
+
+    def _image_pipeline(self, purpose: Purpose) -> list[Any]:
+        front = [self._decoder, *([RandomHorizontalFlip()] if purpose.flip else [])]
+        if purpose.device.type == "cuda":
+            normalize = NormalizeImage(IMAGENET_MEAN, IMAGENET_STD, purpose.dtype)
+            # Bytes travel to the GPU, numbers are made there.
+            return [*front, ToTensor(), ToDevice(purpose.device), ToTorchImage(), normalize]
+        # NumPy has no bfloat16; autocast makes it from float32.
+        normalize = NormalizeImage(IMAGENET_MEAN, IMAGENET_STD, torch.float32)
+        return [*front, normalize, ToTensor(), ToTorchImage()]
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def epoch(self, epoch: int, resolution: int) -> Generator[Batch, None, None]:
+        """See `Source`."""
+        self._decoder.output_size = (resolution, resolution)
+        self._loader.next_epoch = epoch
+        for first, second in self._loader:
+            yield (second, first) if self._label_first else (first, second)
+
+    def _place(self) -> dict[str, Any]:
+        return self._loader.state_dict()
+
+    def _go_on(self, place: Mapping[str, Any]) -> None:
+        self._loader.load_state_dict(place)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._loader.close()
+
+
+def _order(purpose: Purpose) -> OrderOption:
+    if not purpose.training:
+        return OrderOption.SEQUENTIAL
+    return OrderOption.RANDOM if purpose.in_memory else OrderOption.QUASI_RANDOM

@@ -1,0 +1,149 @@
+"""Batches from a folder of class folders, by torchvision's `ImageFolder` and torch's `DataLoader`.
+
+They are there for comparisons and small data sets: every image is decoded whole, every epoch. As in a file of ffx,
+what is drawn for an image depends on seed, epoch and image alone: not on the workers, the ranks, or the step at which
+an epoch was gone on with.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import signal
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .errors import DataError
+from .signals import STOP_SIGNALS
+from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, CountingSource, Purpose
+
+__all__ = ["FolderSource", "normalize"]
+
+
+class FolderSource(CountingSource):
+    """A folder with a folder of images for each class."""
+
+    kind = "folder"
+
+    def __init__(self, path: str, purpose: Purpose) -> None:
+        from torchvision.datasets import ImageFolder
+
+        self.path = path
+        self.purpose = purpose
+        try:
+            self._folder = ImageFolder(path)
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: expected a folder of images for each class: {error}") from error
+        self.images = len(self._folder)
+        self.class_names = list(self._folder.classes)
+        self.classes = len(self.class_names)
+
+    def __len__(self) -> int:
+        share, size = self._share(self.images), self.purpose.batch_size
+        return share // size if self.purpose.training else -(-share // size)
+
+    def _share(self, images: int) -> int:
+        ranks = self.purpose.ranks
+        # In training all ranks must make the same number of steps.
+        extra = 0 if self.purpose.training else int(ranks.rank < images % ranks.world)
+        return images // ranks.world + extra
+
+    def _order(self, epoch: int, taken: int) -> list[int]:
+        purpose = self.purpose
+        order = np.arange(self.images)
+        if purpose.training:
+            order = np.random.default_rng([purpose.seed, epoch]).permutation(self.images)
+        left = order[taken:]
+        return left[purpose.ranks.rank :: purpose.ranks.world][: self._share(len(left))].tolist()
+
+    @functools.cached_property
+    def _names(self) -> str:
+        """A digest of the files' names: labels and order depend on them."""
+        root = Path(self.path)
+        names = "\n".join(Path(path).relative_to(root).as_posix() for path, _ in self._folder.samples)
+        return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _about(self) -> dict[str, Any]:
+        return {**super()._about(), "names": self._names}
+
+    def epoch(self, epoch: int, resolution: int) -> Generator[Batch, None, None]:
+        """See `Source`."""
+        purpose = self.purpose
+        self._folder.transform = _folder_transform(purpose, resolution)
+        loader = DataLoader(
+            _Seeded(self._folder, purpose.seed, epoch) if purpose.training else self._folder,
+            batch_size=purpose.batch_size,
+            sampler=self._order(epoch, self._begin(epoch)),
+            drop_last=purpose.training,
+            num_workers=_usable_cores() if purpose.num_workers < 0 else purpose.num_workers,
+            pin_memory=purpose.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_trainer,
+            # Its own, or it would draw from the process's generator.
+            generator=torch.Generator(),
+        )
+        for images, labels in loader:
+            self._took(len(labels))
+            yield normalize(images, purpose.device, purpose.dtype), labels.to(purpose.device, non_blocking=True)
+
+
+class _Seeded(Dataset):
+    """Images whose augmentations depend on seed, epoch and image alone."""
+
+    def __init__(self, images: Dataset, seed: int, epoch: int) -> None:
+        self._images, self._key = images, (seed, epoch)
+
+    def __getitem__(self, index: int) -> Any:
+        word = np.random.SeedSequence([*self._key, index]).generate_state(1, np.uint64)[0]
+        # torchvision draws from torch's generator on the CPU, which the model may use as well.
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(int(word >> np.uint64(1)))
+            return self._images[index]
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """A signal to all processes of a job must not end the workers before the checkpoint is written."""
+    signal.set_wakeup_fd(-1)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _folder_transform(purpose: Purpose, resolution: int) -> Any:
+    from torchvision.transforms import Compose, PILToTensor, RandomResizedCrop
+    from torchvision.transforms import RandomHorizontalFlip as Flip
+
+    if not purpose.training:
+        return Compose([_CenterCrop(resolution), PILToTensor()])
+    return Compose([RandomResizedCrop(resolution), *([Flip()] if purpose.flip else []), PILToTensor()])
+
+
+class _CenterCrop:
+    """The centred square of 224/256 of the shorter side, resized."""
+
+    def __init__(self, resolution: int) -> None:
+        self._resolution = resolution
+
+    def __call__(self, image: Any) -> Any:
+        from PIL import Image
+
+        side = max(1, int(CENTER_CROP_RATIO * min(image.size)))
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        size = (self._resolution, self._resolution)
+        return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+
+
+def normalize(images: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """`uint8[batch, 3, height, width]` as normalised numbers on a device, in channels-last memory."""
+    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+    return ((images - mean) / std).to(dtype)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

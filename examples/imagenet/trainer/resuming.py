@@ -1,0 +1,148 @@
+"""Going on with a run: which checkpoint, the same one on all ranks, and whether it is the same training."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ffx.errors import FfxWarning
+
+from .checkpoint import Checkpoint, find_checkpoint, find_newest_run, read_checkpoint
+from .config import TrainerConfig
+from .distributed import Ranks, from_first_rank
+from .errors import CheckpointError
+
+__all__ = ["AUTO", "DAMAGED", "Resumed", "check_same_training", "choose_run", "has_other_batches", "resume_together"]
+
+AUTO = "auto"
+DAMAGED = "checkpoint.damaged.pt"
+
+# What may differ between a run and its continuation, because it does not decide which weights come out.
+_MAY_CHANGE = {
+    "model.pretrained",
+    "model.weights",
+    "data.train_dataset",
+    "data.val_dataset",
+    "data.num_workers",
+    "data.in_memory",
+    "logging.folder",
+    "logging.log_level",
+    "validation.batch_size",
+    "validation.resolution",
+    "validation.lr_tta",
+    "training.eval_only",
+    "training.distributed",
+    "training.device",
+    "training.resume",
+    "training.checkpoint_every",
+    "training.checkpoint_minutes",
+    "training.allow_batch_change",
+    "training.max_steps",
+    "dist.world_size",
+    "dist.address",
+    "dist.port",
+}
+_BATCH = "training.batch_size"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint, and the folder of its run."""
+
+    checkpoint: Checkpoint
+    folder: Path
+
+
+def choose_run(config: TrainerConfig) -> TrainerConfig:
+    """The configuration with the folder that `training.resume=auto` means, or without `training.resume`."""
+    if config.training.resume != AUTO:
+        return config
+    newest = find_newest_run(config.logging.folder)
+    return replace(config, training=replace(config.training, resume=str(newest or "")))
+
+
+def resume_together(config: TrainerConfig, ranks: Ranks) -> Resumed | None:
+    """The checkpoint that a configuration goes on from, on all ranks the one that the first of them finds.
+
+    Raises:
+        CheckpointError: there is none, it cannot be read, or it belongs to another training.
+    """
+    if not config.training.resume:
+        return None
+    checkpoint, path, digest, problem = None, "", "", ""
+    if ranks.is_main:
+        try:
+            checkpoint, path, digest = _find(config)
+        except CheckpointError as error:
+            problem = str(error)
+    path, digest, problem = from_first_rank((path, digest, problem))
+    if problem:
+        raise CheckpointError(problem)
+    if not path:
+        return None
+    if checkpoint is None:
+        checkpoint, _, found = read_checkpoint(Path(path))
+        if found != digest:
+            raise CheckpointError(f"{path}: rank {ranks.rank} and rank 0 read different files: use a shared folder")
+    check_same_training(checkpoint, config, ranks)
+    return Resumed(checkpoint, Path(path).parent)
+
+
+def _find(config: TrainerConfig) -> tuple[Checkpoint | None, str, str]:
+    resume = choose_run(config).training.resume
+    if not resume:
+        return None, "", ""
+    newest = find_checkpoint(resume).absolute()
+    checkpoint, path, digest = read_checkpoint(newest)
+    if path != newest and not config.training.eval_only:
+        # Or the next checkpoint would keep the damaged one, in the place of the good one before it.
+        newest.replace(newest.with_name(DAMAGED))
+    return checkpoint, str(path), digest
+
+
+def has_other_batches(checkpoint: Checkpoint, config: TrainerConfig, world: int) -> bool:
+    """Whether the ranks or their batches are other ones than when the checkpoint was written."""
+    return (checkpoint.world, checkpoint.params.get(_BATCH)) != (world, config.training.batch_size)
+
+
+def check_same_training(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ranks) -> None:
+    """Refuse to continue a training with options that would make it another one.
+
+    Any number of ranks may go on if all of them together have the same batch: steps and learning rates stay what they
+    were. Their batch norms see other batches, so the weights are not the same bit for bit: the first rank warns.
+
+    Raises:
+        CheckpointError: names each option with both values.
+    """
+    now, then = config.as_params(), checkpoint.params
+    changed = [
+        f"{name}: {then[name]!r} then, {now[name]!r} now"
+        for name in now
+        if name not in {*_MAY_CHANGE, _BATCH} and name in then and then[name] != now[name]
+    ]
+    if changed:
+        raise CheckpointError(
+            f"run {checkpoint.uuid} was started with other options ({'; '.join(changed)}): resume with the same ones, "
+            "or start a new run from its weights with --model.weights"
+        )
+    # Evaluating alone changes nothing.
+    if not config.training.eval_only and has_other_batches(checkpoint, config, ranks.world):
+        _check_batch(checkpoint, config, ranks)
+
+
+def _check_batch(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ranks) -> None:
+    size, size_then = config.training.batch_size, checkpoint.params.get(_BATCH, 0)
+    batch, batch_then = ranks.world * size, checkpoint.world * size_then
+    both = f"{checkpoint.world} x {size_then} = {batch_then} then, {ranks.world} x {size} = {batch} now"
+    if batch != batch_then and not config.training.allow_batch_change:
+        share, rest = divmod(batch_then, ranks.world)
+        same = "" if rest else f"--{_BATCH}={share} keeps it; "
+        raise CheckpointError(
+            f"run {checkpoint.uuid} had another batch of all ranks together ({both}): {same}"
+            "--training.allow_batch_change=1 goes on with this one, with other numbers of steps and the learning rate "
+            "as it stands"
+        )
+    if ranks.is_main:
+        effect = "other batch norms" if batch == batch_then else "other steps and batch norms"
+        warnings.warn(f"run {checkpoint.uuid} goes on with other ranks ({both}): {effect}", FfxWarning, stacklevel=2)

@@ -1,0 +1,70 @@
+"""A model's scores on the validation set: every image counts once, on any number of ranks."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .agreement import Agreement, StopAgreed
+from .display import Display
+from .distributed import sum_over_ranks
+from .errors import TrainingError
+from .learner import Learner
+from .source import Source
+
+__all__ = ["Scores", "validate"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What came of a validation: shares of the images whose label is the best guess, or among the best five."""
+
+    top_1: float
+    top_5: float
+    loss: float
+    seconds: float
+
+
+@torch.no_grad()
+def validate(learner: Learner, source: Source, resolution: int, agreement: Agreement, display: Display) -> Scores:
+    """Evaluate a model.
+
+    Raises:
+        TrainingError: there are no images.
+        StopAgreed: all ranks were asked to stop.
+    """
+    start = time.perf_counter()
+    learner.model.eval()
+    agreement.begin()
+    purpose = source.purpose
+    sums = torch.zeros(4, dtype=torch.float64, device=purpose.device)
+    # Batches that every rank has; one of them may have one more.
+    common = source.images // purpose.ranks.world // purpose.batch_size
+    with (
+        closing(source.epoch(0, resolution)) as batches,
+        closing(display.batches(batches, source.images, "validation")) as shown,
+    ):
+        for number, (images, labels) in enumerate(shown):
+            sums += _count(learner.outputs(images), labels, learner.views)
+            if number < common and (decision := agreement.after_step()).stop:
+                raise StopAgreed(decision.stop)
+    correct, among_five, loss, images_seen = sum_over_ranks(sums).tolist()
+    if not images_seen:
+        raise TrainingError(f"{source.path}: there are no images to evaluate on")
+    seconds = time.perf_counter() - start
+    return Scores(correct / images_seen, among_five / images_seen, loss / images_seen, seconds)
+
+
+def _count(outputs: torch.Tensor, labels: torch.Tensor, views: int) -> torch.Tensor:
+    """Sums over a batch: best guess right, label among the best five, loss, images; float64[4].
+
+    `outputs` are sums over `views` of each image. With fewer than five classes the best five are all of them.
+    """
+    best = outputs.topk(min(5, outputs.shape[1]), dim=1).indices == labels[:, None]
+    loss = nn.functional.cross_entropy(outputs / views, labels, reduction="sum")
+    count = torch.full((), len(labels), dtype=torch.float64, device=outputs.device)
+    return torch.stack([best[:, 0].sum().double(), best.sum().double(), loss.double(), count])
