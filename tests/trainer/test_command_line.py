@@ -47,6 +47,7 @@ OTHER_VALUES = {
     "model.weights": "weights.pt",
     "lr.lr_schedule_type": "step",
     "data.source": "ffx",
+    "data.on_error": "substitute",
     "training.optimizer": "sgd",
     "training.device": "cpu",
     "training.precision": "bf16",

@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +10,10 @@ from trainer.data import FfxSource, FolderSource, SyntheticSource, count_classes
 from trainer.distributed import Ranks
 from trainer.errors import DataError
 
+from ffx.errors import DecodeError
 from ffx.fields import FloatField, IntField, RGBImageField
 from ffx.writer import DatasetWriter
+from tests.damaged_files import flip_payload_bits
 from tests.pictures import PictureDataset
 
 CPU = torch.device("cpu")
@@ -149,6 +152,18 @@ def test_data_in_memory_decides_order_and_storage(tiny, monkeypatch):
         ("RANDOM", True, -1),
         ("SEQUENTIAL", True, -1),
     ]
+
+
+def test_damaged_training_image_ends_the_training_or_is_replaced(tiny, tmp_path):
+    source, damaged = Path(tiny().data.train_dataset), tmp_path / "damaged.ffcv"
+    flip_payload_bits(source, damaged, [3])
+    arguments = {"data.train_dataset": str(damaged), "data.val_dataset": str(damaged)}
+    with pytest.raises(DecodeError, match="sample 3"):
+        collected(training(tiny(**arguments)))
+    images, labels = collected(training(tiny(**arguments, **{"data.on_error": "substitute"})))
+    assert len(labels) == 20 and np.isfinite(images).all()
+    with pytest.raises(DecodeError, match="sample 3"):
+        collected(validation(tiny(**arguments, **{"data.on_error": "substitute"})))
 
 
 def test_file_may_have_other_fields_and_any_order(tmp_path, tiny):

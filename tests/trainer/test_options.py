@@ -17,6 +17,7 @@ EFFECTS = {
     "data.val_dataset": "test_missing_and_unfit_data_are_named",
     "data.num_workers": "test_data_in_memory_decides_order_and_storage",
     "data.in_memory": "test_data_in_memory_decides_order_and_storage",
+    "data.on_error": "test_damaged_training_image_ends_the_training_or_is_replaced",
     "data.source": "test_source_can_be_named",
     "data.classes": "test_number_of_classes_comes_from_names_then_labels_then_is_1000",
     "data.synthetic_images": "test_source_can_be_named",

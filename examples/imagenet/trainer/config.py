@@ -78,6 +78,11 @@ class DataConfig(_Section):
     val_dataset: str = _option("", Text("a path"), "validation set, likewise")
     num_workers: int = _option(-1, WholeNumber(-1), "threads (folder: processes) that load, a rank; -1: one a core")
     in_memory: bool = _option(True, Switch(), "the training file fits into memory; 0: its pages are read ahead")
+    on_error: str = _option(
+        "raise",
+        Choice(("raise", "substitute")),
+        "a training image of a file that cannot be used: raise ends the training, substitute takes another",
+    )
     source: str = _option(
         "auto", Choice(("auto", "ffx", "folder", "synthetic")), "kind of data set; auto: by what the path is"
     )

@@ -40,6 +40,7 @@ def open_training(config: TrainerConfig, ranks: Ranks, device: torch.device, dty
         seed=config.training.seed,
         num_workers=config.data.num_workers,
         in_memory=config.data.in_memory,
+        on_error=config.data.on_error,
         ranks=ranks,
         device=device,
         dtype=dtype,
@@ -62,6 +63,8 @@ def open_validation(config: TrainerConfig, ranks: Ranks, device: torch.device, d
         seed=config.training.seed,
         num_workers=config.data.num_workers,
         in_memory=True,
+        # Which images count in an evaluation must not depend on which are damaged.
+        on_error="raise",
         ranks=ranks,
         device=device,
         dtype=dtype,

@@ -37,6 +37,7 @@ class FfxSource(Source):
             batch_size=purpose.batch_size,
             num_workers=max(purpose.num_workers, 1) if purpose.num_workers >= 0 else -1,
             os_cache=purpose.in_memory,
+            on_error=purpose.on_error,
             order=_order(purpose),
             distributed=purpose.ranks.world > 1,
             seed=purpose.seed,

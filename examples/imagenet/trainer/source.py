@@ -48,6 +48,7 @@ class Purpose:
         seed: of order and augmentations.
         num_workers: threads or processes that load; -1: one a core.
         in_memory: the file fits into memory.
+        on_error: what a file's image that cannot be used is: `"raise"` or `"substitute"`.
         ranks: the processes that share the images.
         device, dtype: of the images.
     """
@@ -58,6 +59,7 @@ class Purpose:
     seed: int
     num_workers: int
     in_memory: bool
+    on_error: str
     ranks: Ranks
     device: torch.device
     dtype: torch.dtype
