@@ -18,7 +18,13 @@ def _parser(folder: Path) -> Target:
     return ParserTarget(folder)
 
 
-TARGETS: dict[str, Callable[[Path], Target]] = {"parser": _parser}
+def _jpeg(folder: Path) -> Target:
+    from tests.fuzz.jpeg_target import JpegTarget
+
+    return JpegTarget(folder)
+
+
+TARGETS: dict[str, Callable[[Path], Target]] = {"parser": _parser, "jpeg": _jpeg}
 
 
 def _report(name: str, found: Findings, seconds: float) -> None:
@@ -53,6 +59,7 @@ def main() -> int:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="ffx-fuzz-", dir=memory) as folder:
         target = TARGETS[arguments.target](Path(folder))
+        print(getattr(target, "note", arguments.target), flush=True)
         start = time.monotonic()
         found = run_inputs(target, arguments.seed, arguments.seconds, arguments.inputs, arguments.first)
         _report(arguments.target, found, time.monotonic() - start)

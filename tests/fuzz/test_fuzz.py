@@ -9,6 +9,7 @@ import pytest
 
 from ffx.errors import FormatError
 from tests.fuzz.canvas import Canvas
+from tests.fuzz.jpeg_target import JpegTarget
 from tests.fuzz.parser_target import ParserTarget
 from tests.fuzz.refusals import UNREACHABLE, all_refusals
 from tests.fuzz.running import run_inputs
@@ -40,6 +41,12 @@ def test_every_refusal_is_met(parser_target):
     assert_nothing_found(found, 100_000)
     unseen = all_refusals() - set(found.outcomes)
     assert {next(filter(text.startswith, UNREACHABLE), text) for text in unseen} == set(UNREACHABLE)
+
+
+def test_mutated_jpegs_are_decoded_or_refused(tmp_path):
+    found = run_inputs(JpegTarget(tmp_path), seed=1, seconds=120, most=3000)
+    assert_nothing_found(found, 3000)
+    assert {outcome.rpartition(": ")[2] for outcome in found.outcomes} == {"decoded", "damaged", "another size"}
 
 
 def test_canvas_is_as_before_after_anything(tmp_path):

@@ -191,6 +191,31 @@ def test_damage_of_the_tables_does_not_spoil_what_is_decoded_next(make_picture, 
         np.testing.assert_array_equal(region(sound, 70, 90, (5, 6, 30, 40), thread), expected[5:35, 6:46])
 
 
+def without_segments(jpeg, *kinds):
+    """A JPEG that lacks all segments with these markers."""
+    data, place = bytearray(jpeg), 2
+    while data[place + 1] != 0xDA:
+        length = 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] in kinds:
+            del data[place : place + length]
+        else:
+            place += length
+    return np.frombuffer(bytes(data), np.uint8)
+
+
+@pytest.mark.parametrize("tables", [(0xDB,), (0xC4,), (0xDB, 0xC4)])
+def test_a_jpeg_that_lacks_tables_does_not_get_those_of_the_one_before(tables, make_picture, thread):
+    # 4:1:1 goes to the library.
+    lacking = without_segments(make_jpeg(make_picture(40, 50), "4:1:1"), *tables)
+    alone = whole(lacking, 40, 50, thread)
+    for quality in (20, 95):
+        before = make_jpeg(make_picture(40, 50, seed=2), "4:1:1", optimised=True, quality=quality)
+        assert whole(before, 40, 50, thread)[0] == OK
+        found = whole(lacking, 40, 50, thread)
+        assert found[0] == alone[0]
+        assert found[0] != OK or np.array_equal(found[1], alone[1])
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_random_damage_never_leaves_the_kernels_vocabulary(progressive, make_picture, generator, thread):
     sound = encode(make_picture(70, 90), progressive=progressive)
