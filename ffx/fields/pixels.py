@@ -28,6 +28,7 @@ __all__ = [
     "decode_ordinary_jpeg",
     "decoded_strictly",
     "is_ordinary",
+    "is_too_large",
     "prepare_pixels",
     "probe",
     "shrink",
@@ -102,6 +103,12 @@ def is_ordinary(header: JpegHeader | None) -> bool:
     if most is not None and header.width * header.height > most:
         return False
     return header.components == 1 or (header.sampling[0] in _SAMPLINGS and set(header.sampling[1:]) == {(1, 1)})
+
+
+def is_too_large(header: JpegHeader) -> bool:
+    """Whether Pillow refuses a picture of that size for an attack: a few bytes must not take all memory."""
+    most = Image.MAX_IMAGE_PIXELS
+    return most is not None and header.width * header.height > 2 * most
 
 
 def _decode(data: bytes, header: JpegHeader, for_a_moment: bool = False) -> np.ndarray | None:

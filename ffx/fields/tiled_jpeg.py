@@ -28,6 +28,7 @@ _BASELINE, _PROGRESSIVE, _SCAN, _QUANTISERS = 0xC0, 0xC2, 0xDA, 0xDB
 _MOST_SIDE = 65500  # pixels that libjpeg takes; OpenCV says what is wrong with more
 # Of the components of a JPEG of 4:2:0 as libjpeg numbers them: number, sampling factors, table of quantisers.
 _COMPONENTS = bytes((3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1))
+_LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS of turbojpeg.h: at most 500
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 
 
@@ -195,7 +196,7 @@ def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
     nothing = (ctypes.c_char * 64)()
     try:
         addresses = (ctypes.addressof(value) for value in (target, size, nothing))
-        if transform(handle, jpeg.ctypes.data, jpeg.size, 1, *addresses, 0) != 0 or not target.value:
+        if transform(handle, jpeg.ctypes.data, jpeg.size, 1, *addresses, _LIMIT_SCANS) != 0 or not target.value:
             return None
         return _with_descriptions_of(bytes(jpeg), ctypes.string_at(target.value, size.value))
     finally:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .compiling import compiled
 from .jpeg_baseline import DECLINED, decode_baseline_region
+from .jpeg_header import is_too_short
 from .memory import copy_bytes, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .turbojpeg import (
@@ -106,6 +107,8 @@ def _read_header(thread, data, size, height, width):
         subsampling = np.int64(-1)
     if found_width != width or found_height != height:
         return SIZE_MISMATCH, handle, np.int64(0)
+    if is_too_short(size, height, width):
+        return BAD_JPEG, handle, np.int64(0)
     return OK, handle, subsampling
 
 

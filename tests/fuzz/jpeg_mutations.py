@@ -75,7 +75,7 @@ def sound_jpegs() -> dict[str, bytes]:
 
 
 def split(jpeg: bytes) -> list[bytearray]:
-    """Segments, each from its marker on; coded data belong to their scan's header. All of them together are the JPEG."""
+    """Segments, each from its marker on, coded data with their scan's header: all of them together are the JPEG."""
     parts, place = [bytearray(jpeg[:2])], 2
     while place + 4 <= len(jpeg) and jpeg[place] == 0xFF:
         stop = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
@@ -155,9 +155,8 @@ def _scan(parts: Parts, generator: random.Random) -> None:
     part = generator.choice(_with_marker(parts, _SOS))
     header = 2 + int.from_bytes(part[2:4], "big") if len(part) > 4 else 4
     place = generator.choice([4, *range(5, max(header, 6)), header - 3, header - 2, header - 1])
-    _set(
-        part, place, generator.choice([0, 1, 2, 3, 4, 5, 10, 63, 64, 0x10, 0x11, 0x21, 0xDD, generator.randrange(256)])
-    )
+    values = (0, 1, 2, 3, 4, 5, 10, 63, 64, 0x10, 0x11, 0x21, 0xDD, generator.randrange(256))
+    _set(part, place, generator.choice(values))
 
 
 def _codes(parts: Parts, generator: random.Random) -> None:

@@ -1,0 +1,90 @@
+"""What is wrong with a JPEG's coded data: most decoders go on without a word, and give grey for what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+
+from ..kernels.turbojpeg import library
+
+__all__ = ["jpeg_damage"]
+
+# Of turbojpeg.h: TJFLAG_STOPONWARNING and TJFLAG_LIMITSCANS, TJERR_WARNING, TJPF_GRAY and TJPF_CMYK, TJCS_CMYK.
+_FLAGS = 8192 | 32768
+_WARNING = 0
+_GRAY, _CMYK = 6, 11
+_FIRST_CMYK_COLOURS = 3
+_MOST_SCANS = 500
+_START, _SCAN = b"\xff\xd8\xff", b"\xff\xda"
+# Nothing is missing where bytes are left over before the end; cameras and editors write such files.
+_HARMLESS = "extraneous bytes before marker 0xd9"
+
+
+def jpeg_damage(data: bytes) -> str | None:
+    """What libturbojpeg warns of in a JPEG: where its data end early, are wrong, or are an attack on a decoder's time.
+
+    Args:
+        data: an encoded image of any format.
+
+    Returns:
+        The warning; `None` where there is none, where the bytes are no JPEG or of a kind that the library refuses
+        (and so does Pillow, or knows better), and where there is no library.
+    """
+    if data[:3] != _START:
+        return None
+    # Markers do not occur in coded data; a preview in the header has few.
+    scans = data.count(_SCAN)
+    if scans > _MOST_SCANS:
+        return f"{scans} scans; encoders make about ten"
+    turbojpeg = _declared()
+    if turbojpeg is None:
+        return None
+    handle = turbojpeg.tjInitDecompress()
+    if not handle:
+        return None
+    try:
+        warning = _warning(turbojpeg, handle, data)
+    finally:
+        turbojpeg.tjDestroy(handle)
+    return None if warning is None or _HARMLESS in warning else warning
+
+
+def _declared() -> ctypes.CDLL | None:
+    """The library, if it has what is called here."""
+    turbojpeg = library()
+    names = (
+        "tjInitDecompress",
+        "tjDestroy",
+        "tjDecompressHeader3",
+        "tjDecompress2",
+        "tjGetErrorCode",
+        "tjGetErrorStr2",
+    )
+    if turbojpeg is None or not all(hasattr(turbojpeg, name) for name in names):
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    turbojpeg.tjInitDecompress.restype, turbojpeg.tjInitDecompress.argtypes = pointer, []
+    turbojpeg.tjDestroy.argtypes = [pointer]
+    turbojpeg.tjDecompressHeader3.argtypes = [pointer, ctypes.c_char_p, ctypes.c_ulong, *[pointer] * 4]
+    turbojpeg.tjDecompress2.argtypes = [pointer, ctypes.c_char_p, ctypes.c_ulong, pointer, *[number] * 5]
+    turbojpeg.tjGetErrorCode.argtypes = turbojpeg.tjGetErrorStr2.argtypes = [pointer]
+    turbojpeg.tjGetErrorStr2.restype = ctypes.c_char_p
+    return turbojpeg
+
+
+def _warning(turbojpeg: ctypes.CDLL, handle: int, data: bytes) -> str | None:
+    """The first warning in decoding at an eighth of the size, which reads all data and makes few pixels."""
+    words = (ctypes.c_int * 4)()
+    places = [ctypes.addressof(words) + ctypes.sizeof(ctypes.c_int) * word for word in range(4)]
+    failed = turbojpeg.tjDecompressHeader3(handle, data, len(data), *places) != 0
+    if not failed:
+        width, height, _, colours = words
+        if 8 * len(data) < -(-width // 8) * -(-height // 8):
+            return f"{len(data)} bytes cannot be {width} x {height} pixels"
+        width, height = -(-width // 8), -(-height // 8)
+        kind, each = (_CMYK, 4) if colours >= _FIRST_CMYK_COLOURS else (_GRAY, 1)
+        pixels = (ctypes.c_char * (width * height * each))()
+        target = (ctypes.addressof(pixels), width, width * each, height, kind, _FLAGS)
+        failed = turbojpeg.tjDecompress2(handle, data, len(data), *target) != 0
+    if failed and turbojpeg.tjGetErrorCode(handle) == _WARNING:
+        return turbojpeg.tjGetErrorStr2(handle).decode("ascii", "replace")
+    return None
