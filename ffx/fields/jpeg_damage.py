@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import re
 
 from ..kernels.turbojpeg import library
 
-__all__ = ["jpeg_damage"]
+__all__ = ["MOST_SCANS", "jpeg_damage"]
 
 # Of turbojpeg.h: TJFLAG_STOPONWARNING and TJFLAG_LIMITSCANS, TJERR_WARNING, TJPF_GRAY and TJPF_CMYK, TJCS_CMYK.
 _FLAGS = 8192 | 32768
 _WARNING = 0
 _GRAY, _CMYK = 6, 11
 _FIRST_CMYK_COLOURS = 3
-_MOST_SCANS = 500
+MOST_SCANS = 500
 _START, _SCAN = b"\xff\xd8\xff", b"\xff\xda"
-# Nothing is missing where bytes are left over before the end; cameras and editors write such files.
-_HARMLESS = "extraneous bytes before marker 0xd9"
+# Encoders may leave some bytes over before the end, as padding; where it is many, codes were read wrongly.
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_MOST_LEFT_OVER = 16
+_FUNCTIONS = (
+    "tjInitDecompress", "tjDestroy", "tjDecompressHeader3", "tjDecompress2", "tjGetErrorCode", "tjGetErrorStr2",
+)  # fmt: skip
 
 
 def jpeg_damage(data: bytes) -> str | None:
@@ -33,7 +38,7 @@ def jpeg_damage(data: bytes) -> str | None:
         return None
     # Markers do not occur in coded data; a preview in the header has few.
     scans = data.count(_SCAN)
-    if scans > _MOST_SCANS:
+    if scans > MOST_SCANS:
         return f"{scans} scans; encoders make about ten"
     turbojpeg = _declared()
     if turbojpeg is None:
@@ -45,21 +50,14 @@ def jpeg_damage(data: bytes) -> str | None:
         warning = _warning(turbojpeg, handle, data)
     finally:
         turbojpeg.tjDestroy(handle)
-    return None if warning is None or _HARMLESS in warning else warning
+    left_over = None if warning is None else _LEFT_OVER.search(warning)
+    return None if left_over and int(left_over[1]) <= _MOST_LEFT_OVER else warning
 
 
 def _declared() -> ctypes.CDLL | None:
     """The library, if it has what is called here."""
     turbojpeg = library()
-    names = (
-        "tjInitDecompress",
-        "tjDestroy",
-        "tjDecompressHeader3",
-        "tjDecompress2",
-        "tjGetErrorCode",
-        "tjGetErrorStr2",
-    )
-    if turbojpeg is None or not all(hasattr(turbojpeg, name) for name in names):
+    if turbojpeg is None or not all(hasattr(turbojpeg, name) for name in _FUNCTIONS):
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int
     turbojpeg.tjInitDecompress.restype, turbojpeg.tjInitDecompress.argtypes = pointer, []

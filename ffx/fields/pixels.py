@@ -21,14 +21,15 @@ from ..kernels.area import shrink_area
 from ..kernels.jpeg import decode_whole, release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 from ..kernels.step import OK
+from .jpeg_damage import MOST_SCANS
 from .jpeg_header import JpegHeader, read_jpeg_header
 
 __all__ = [
     "EncodedPicture",
     "decode_ordinary_jpeg",
     "decoded_strictly",
+    "is_bomb",
     "is_ordinary",
-    "is_too_large",
     "prepare_pixels",
     "probe",
     "shrink",
@@ -97,7 +98,7 @@ def workspace_address() -> int:
 
 def is_ordinary(header: JpegHeader | None) -> bool:
     """Whether a JPEG is of a kind that every decoder turns into the same pixels, and of a size that Pillow takes."""
-    if header is None or not header.decodes_to_rgb or not header.complete:
+    if header is None or not header.decodes_to_rgb or not header.complete or is_bomb(header):
         return False
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and header.width * header.height > most:
@@ -105,10 +106,10 @@ def is_ordinary(header: JpegHeader | None) -> bool:
     return header.components == 1 or (header.sampling[0] in _SAMPLINGS and set(header.sampling[1:]) == {(1, 1)})
 
 
-def is_too_large(header: JpegHeader) -> bool:
-    """Whether Pillow refuses a picture of that size for an attack: a few bytes must not take all memory."""
+def is_bomb(header: JpegHeader) -> bool:
+    """Whether a JPEG is an attack on memory, of a size that Pillow refuses, or on time, by its number of scans."""
     most = Image.MAX_IMAGE_PIXELS
-    return most is not None and header.width * header.height > 2 * most
+    return header.scans > MOST_SCANS or (most is not None and header.width * header.height > 2 * most)
 
 
 def _decode(data: bytes, header: JpegHeader, for_a_moment: bool = False) -> np.ndarray | None:

@@ -32,7 +32,7 @@ from .pixels import (
     EncodedPicture,
     decode_ordinary_jpeg,
     decoded_strictly,
-    is_too_large,
+    is_bomb,
     prepare_pixels,
     shrink,
 )
@@ -103,8 +103,8 @@ def _from_encoded(data: bytes, for_a_moment: bool) -> np.ndarray:
     damage = None if ImageFile.LOAD_TRUNCATED_IMAGES else jpeg_damage(data)
     if damage is not None:
         raise FieldError(
-            f"expected an encoded image, found a JPEG of {len(data)} bytes that is damaged ({damage}); repair it or leave "
-            "it out, or set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to store what Pillow makes of it"
+            f"expected an encoded image, found a JPEG of {len(data)} bytes that is damaged ({damage}); repair it or "
+            "leave it out, or set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to store what Pillow makes of it"
         )
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -320,7 +320,7 @@ class RGBImageField(Field):
         if not isinstance(value, bytes):
             return None
         header = read_jpeg_header(value)
-        if header is None or not header.decodes_to_rgb or not header.complete or is_too_large(header):
+        if header is None or not header.decodes_to_rgb or not header.complete or is_bomb(header):
             return None
         size = (header.width, header.height)
         return header if resized_size(*size, self.max_resolution) == size else None

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import FieldError
 from ..kernels.forward_dct import divisors
 from ..kernels.jpeg_encode import encode_jpeg, zigzag_order
+from ..kernels.jpeg_header import is_too_short
 from ..kernels.retile import retile
 from ..kernels.tiles import tile_layout
 from ..kernels.turbojpeg import library
@@ -216,6 +217,8 @@ def retiled(jpeg: np.ndarray, height: int, width: int, frame: int) -> np.ndarray
         `uint8[m]` of the same coefficients, which the loader's decoder has decoded. Where the library took part,
         its pixels were compared, too.
     """
+    if is_too_short(jpeg.size, height, width):
+        return None
     if frame != _PROGRESSIVE:
         result = tiled(jpeg)
         return result if result is not None and decoded_strictly(result, height, width) is not None else None

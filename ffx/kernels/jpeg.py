@@ -98,7 +98,8 @@ def _read_header(thread, data, size, height, width):
         if tj3_get((handle, _LOSSLESS)) == 1:
             subsampling = np.int64(-1)
     else:
-        found = np.empty(4, np.int32)
+        # For a file of tables alone the library says that all is well, and sets nothing.
+        found = np.zeros(4, np.int32)
         start = found.ctypes.data
         if tj_read_header((handle, data, size, start, start + 4, start + 8, start + 12)) != 0:
             return BAD_JPEG, handle, np.int64(0)
