@@ -24,7 +24,13 @@ def _jpeg(folder: Path) -> Target:
     return JpegTarget(folder)
 
 
-TARGETS: dict[str, Callable[[Path], Target]] = {"parser": _parser, "jpeg": _jpeg}
+def _loader(folder: Path) -> Target:
+    from tests.fuzz.loader_target import LoaderTarget
+
+    return LoaderTarget(folder)
+
+
+TARGETS: dict[str, Callable[[Path], Target]] = {"parser": _parser, "jpeg": _jpeg, "loader": _loader}
 
 
 def _report(name: str, found: Findings, seconds: float) -> None:

@@ -14,7 +14,7 @@ from tests.ffcv_files import FFCV_FILES, unpack_ffcv_file
 from tests.format.beton import PAGE, checksum_of_row, write_ffx_file
 from tests.fuzz.canvas import Canvas
 
-__all__ = ["SeedFile", "Span", "make_content", "seed_files"]
+__all__ = ["SeedFile", "Span", "describe", "make_content", "seed_files"]
 
 _KINDS = ("float", "int", "image", "yuv", "bytes", "array", "json", "tensor")
 _TYPE_IDS = {"float": 0, "int": 1, "image": 2, "yuv": 255, "bytes": 3, "array": 4, "json": 5, "tensor": 6}
@@ -209,14 +209,16 @@ def describe(canvas: Canvas) -> SeedFile:
     )  # fmt: skip
 
 
-def seed_files(folder: Path, made: int = 60) -> list[SeedFile]:
-    """Seeds in a folder: `made` ones that are the same each time, FFCV's, and one of ffx's writer."""
+def seed_files(folder: Path, made: int = 60, written: bool = True) -> list[SeedFile]:
+    """Seeds in a folder: `made` ones that are the same each time, and, if `written`, FFCV's and one of ffx's writer."""
     generator = random.Random(0)
     found = [describe(Canvas(folder / f"made-{number}", make_content(generator))) for number in range(made)]
+    if not written:
+        return found
     (sources := folder / "sources").mkdir()
-    written = [unpack_ffcv_file(name, sources)[0] for name in FFCV_FILES]
-    written.append(write_ffx_file(sources / "ffx.beton"))
-    found += [describe(Canvas(folder / path.name, path.read_bytes())) for path in written]
-    for path in written:
+    paths = [unpack_ffcv_file(name, sources)[0] for name in FFCV_FILES]
+    paths.append(write_ffx_file(sources / "ffx.beton"))
+    found += [describe(Canvas(folder / path.name, path.read_bytes())) for path in paths]
+    for path in paths:
         path.unlink()
     return found

@@ -9,10 +9,13 @@ import pytest
 
 from ffx.errors import FormatError
 from tests.fuzz.canvas import Canvas
+from tests.fuzz.extremes_target import ExtremesTarget
 from tests.fuzz.jpeg_target import JpegTarget
+from tests.fuzz.loader_target import LoaderTarget
 from tests.fuzz.parser_target import ParserTarget
 from tests.fuzz.refusals import UNREACHABLE, all_refusals
 from tests.fuzz.running import run_inputs
+from tests.fuzz.seed_files import seed_files
 from tests.fuzz.target import Find
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="inputs are run in a forked process")
@@ -47,6 +50,20 @@ def test_mutated_jpegs_are_decoded_or_refused(tmp_path):
     found = run_inputs(JpegTarget(tmp_path), seed=1, seconds=120, most=3000)
     assert_nothing_found(found, 3000)
     assert {outcome.rpartition(": ")[2] for outcome in found.outcomes} == {"decoded", "damaged", "another size"}
+
+
+@pytest.mark.parametrize("written", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_integer_at_its_limits_is_refused_or_harmless_and_takes_little_memory(written, tmp_path):
+    target = ExtremesTarget(seed_files(tmp_path, 40 if written else 3, written))
+    found = run_inputs(target, seed=0, seconds=300, most=target.inputs)
+    assert_nothing_found(found, target.inputs)
+    assert min(found.outcomes.values()) > 500 and set(found.outcomes) == {"opened", "refused"}
+
+
+def test_damaged_files_are_loaded_or_an_error_of_ffx(tmp_path):
+    found = run_inputs(LoaderTarget(tmp_path), seed=1, seconds=120, most=200)
+    assert_nothing_found(found, 200)
+    assert {"epoch: DecodeError", "epoch: SampleChecksumError", "loaded, some skip"} <= set(found.outcomes)
 
 
 def test_canvas_is_as_before_after_anything(tmp_path):
