@@ -33,6 +33,10 @@ def _transparent_palette(image: Image.Image) -> bytes:
     return _saved(image.quantize(16), "png", transparency=3)
 
 
+def _of_version_9(jpeg: bytes) -> bytes:
+    return jpeg.replace(b"JFIF\0\1", b"JFIF\0\x09", 1)
+
+
 @functools.cache
 def sound_images() -> dict[str, bytes]:
     """Images of one size that Pillow reads, by what they are called in the table."""
@@ -50,6 +54,7 @@ def sound_images() -> dict[str, bytes]:
         "JPEG, RGB": _saved(image, "jpeg", quality=90, keep_rgb=True),
         "JPEG, CMYK": cmyk,
         "JPEG, YCCK": cmyk[:adobe] + b"\2" + cmyk[adobe + 1 :],
+        "JPEG of an unknown version of JFIF": _of_version_9(ordinary),
         "JPEG and other bytes behind": ordinary + b"something else" * 9,
         "two JPEGs in one file": ordinary + make_jpeg(make_picture(24, 24)).tobytes(),
         "JPEG with bytes too many before its end": ordinary[:-2] + b"\x12\x34\x56" + _END,
@@ -85,6 +90,7 @@ def damaged_images() -> dict[str, list[bytes]]:
         "JPEG, cut, with an end": [
             data[: len(data) * part // 100] + _END for data in (jpeg, *unusual) for part in range(1, 97)
         ],
+        "JPEG of an unknown version of JFIF, cut": [_of_version_9(jpeg)[: len(jpeg) * 2 // 3] + _END],
         "JPEG without its end": [jpeg[:-2], progressive[:-2]],
         "JPEG with a hole of zeros": [jpeg[:hole] + bytes(len(jpeg) - hole - 2) + _END],
         "JPEG of other bytes": [b"\xff\xd8\xff" + bytes(range(256))],

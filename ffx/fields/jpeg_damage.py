@@ -16,6 +16,9 @@ _GRAY, _CMYK = 6, 11
 _FIRST_CMYK_COLOURS = 3
 MOST_SCANS = 500
 _START, _SCAN = b"\xff\xd8\xff", b"\xff\xda"
+_DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
+# Other warnings are of unusual headers, which change no pixel or all in the same way.
+_DAMAGE = ("Corrupt JPEG data", "Premature end")
 # Encoders may leave some bytes over before the end, as padding; where it is many, codes were read wrongly.
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _MOST_LEFT_OVER = 16
@@ -47,11 +50,9 @@ def jpeg_damage(data: bytes) -> str | None:
     if not handle:
         return None
     try:
-        warning = _warning(turbojpeg, handle, data)
+        return _found_damage(turbojpeg, handle, _without_descriptions(data))
     finally:
         turbojpeg.tjDestroy(handle)
-    left_over = None if warning is None else _LEFT_OVER.search(warning)
-    return None if left_over and int(left_over[1]) <= _MOST_LEFT_OVER else warning
 
 
 def _declared() -> ctypes.CDLL | None:
@@ -69,13 +70,27 @@ def _declared() -> ctypes.CDLL | None:
     return turbojpeg
 
 
-def _warning(turbojpeg: ctypes.CDLL, handle: int, data: bytes) -> str | None:
+def _without_descriptions(data: bytes) -> bytes:
+    """A JPEG without the segments of applications and comments before its first scan.
+
+    The library tells the first warning only, and those of such segments say nothing of the coded data.
+    """
+    kept, place = [data[:2]], 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] not in (0xFF, _SCAN[1]):
+        stop = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] not in _DESCRIPTIONS:
+            kept.append(data[place:stop])
+        place = stop
+    return b"".join([*kept, data[place:]])
+
+
+def _found_damage(turbojpeg: ctypes.CDLL, handle: int, data: bytes) -> str | None:
     """The first warning in decoding at an eighth of the size, which reads all data and makes few pixels."""
     words = (ctypes.c_int * 4)()
     places = [ctypes.addressof(words) + ctypes.sizeof(ctypes.c_int) * word for word in range(4)]
     failed = turbojpeg.tjDecompressHeader3(handle, data, len(data), *places) != 0
-    if not failed:
-        width, height, _, colours = words
+    width, height, _, colours = words
+    if not failed and width > 0 and height > 0:
         if 8 * len(data) < -(-width // 8) * -(-height // 8):
             return f"{len(data)} bytes cannot be {width} x {height} pixels"
         width, height = -(-width // 8), -(-height // 8)
@@ -83,6 +98,9 @@ def _warning(turbojpeg: ctypes.CDLL, handle: int, data: bytes) -> str | None:
         pixels = (ctypes.c_char * (width * height * each))()
         target = (ctypes.addressof(pixels), width, width * each, height, kind, _FLAGS)
         failed = turbojpeg.tjDecompress2(handle, data, len(data), *target) != 0
-    if failed and turbojpeg.tjGetErrorCode(handle) == _WARNING:
-        return turbojpeg.tjGetErrorStr2(handle).decode("ascii", "replace")
-    return None
+    if not failed or turbojpeg.tjGetErrorCode(handle) != _WARNING:
+        return None
+    warning = turbojpeg.tjGetErrorStr2(handle).decode("ascii", "replace")
+    left_over = _LEFT_OVER.search(warning)
+    harmless = not warning.startswith(_DAMAGE) or (left_over and int(left_over[1]) <= _MOST_LEFT_OVER)
+    return None if harmless else warning
