@@ -104,6 +104,8 @@ def _read_header(thread, data, size, height, width):
         if tj_read_header((handle, data, size, start, start + 4, start + 8, start + 12)) != 0:
             return BAD_JPEG, handle, np.int64(0)
         found_width, found_height = np.int64(found[0]), np.int64(found[1])
+        if found_width == 0:
+            return BAD_JPEG, handle, np.int64(0)
         # Version 2 cannot decode a part.
         subsampling = np.int64(-1)
     if found_width != width or found_height != height:

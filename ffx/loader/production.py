@@ -85,12 +85,10 @@ class Production:
         self._free = threading.Semaphore(len(slots))
         self._opened: queue.SimpleQueue[Slot | BaseException | None] = queue.SimpleQueue()
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._feed, name="ffx-feeder", daemon=True),
-            threading.Thread(target=self._finish, name="ffx-finisher", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._feeder = threading.Thread(target=self._feed, name="ffx-feeder", daemon=True)
+        self._finisher = threading.Thread(target=self._finish, name="ffx-finisher", daemon=True)
+        self._feeder.start()
+        self._finisher.start()
 
     def release(self, slot: Slot) -> None:
         """The consumer has gone on from the slot's batch."""
@@ -102,12 +100,17 @@ class Production:
         self._closing = True
         self._free.release()
         self._opened.put(None)
-        self._source.context.close()
         self.engine.close()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
+        # Workers and finisher may read pages, whose memory the context frees; the feeder may wait for some.
+        self._join(self._finisher)
+        self._source.context.close()
+        self._join(self._feeder)
         self.link.finish()
+
+    @staticmethod
+    def _join(thread: threading.Thread) -> None:
+        if thread is not threading.current_thread():
+            thread.join()
 
     def _feed(self) -> None:
         try:

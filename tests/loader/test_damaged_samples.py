@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ffx.fields.decoders import CenterCropRGBImageDecoder
 from ffx.kernels.verify import check_rows
 from ffx.loader import OrderOption
 from ffx.loader import verification as verification_module
+from ffx.memory_managers.process_cache import ProcessCacheContext
 from tests.damaged_files import flip_payload_bits, payload_rows
 from tests.ffcv_files import unpack_ffcv_file
 from tests.loader.helpers import SIZE, everything, load, random_pipelines
@@ -140,6 +142,24 @@ def test_skipped_samples_are_missing_and_nothing_else(damaged, raw_file, workers
     for culprit in loader.culprits:
         assert int(samples[culprit.batch * 8 : culprit.batch * 8 + 8].tolist().count(culprit.sample_id)) == 1
     assert len([record for record in caplog.records if "left out" in record.getMessage()]) == len(BAD)
+
+
+def test_pages_are_freed_when_nobody_reads_them_any_more(damaged, monkeypatch):
+    readers = []
+    close = ProcessCacheContext.close
+
+    def close_and_look(context):
+        names = [thread.name for thread in threading.enumerate()]
+        readers.append([name for name in names if name.startswith(("ffx-worker", "ffx-finisher"))])
+        close(context)
+
+    monkeypatch.setattr(ProcessCacheContext, "close", close_and_look)
+    for _ in range(5):
+        with pytest.raises(SampleChecksumError):
+            list(load(damaged, pipelines=random_pipelines(), os_cache=False, batch_size=1, num_workers=2))
+        for _ in load(damaged, pipelines=random_pipelines(), os_cache=False, batch_size=1, verify="never"):
+            break
+    assert len(readers) >= 10 and not any(readers)
 
 
 def test_batch_without_a_good_sample_is_missing(damaged, raw_file):
