@@ -24,6 +24,7 @@ class JpegHeader:
         decodes_to_rgb: eight bits, grey or three components in a colour space that decoders guess right.
         complete: it ends with an end-of-image marker (padding and trailing bytes allowed).
         sampling: each component's sampling factors, (horizontal, vertical).
+        scans: how many begin behind the header (coded data hold no markers, so it can be counted without decoding).
     """
 
     width: int
@@ -33,6 +34,7 @@ class JpegHeader:
     decodes_to_rgb: bool
     complete: bool
     sampling: tuple[tuple[int, int], ...] = ()
+    scans: int = 1
 
 
 def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
@@ -68,12 +70,14 @@ def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
             adobe_transform = segment[11]
         elif marker == _SCAN:
             end = data.rfind(b"\xff\xd9", position + 2 + length)
-            return _header(frame, adobe_transform, end >= 0)
+            return _header(frame, adobe_transform, end >= 0, data.count(b"\xff\xda", position))
         position += 2 + length
     return None
 
 
-def _header(frame: tuple[int, bytes] | None, adobe_transform: int | None, complete: bool) -> JpegHeader | None:
+def _header(
+    frame: tuple[int, bytes] | None, adobe_transform: int | None, complete: bool, scans: int
+) -> JpegHeader | None:
     if frame is None:
         return None
     marker, segment = frame
@@ -85,4 +89,4 @@ def _header(frame: tuple[int, bytes] | None, adobe_transform: int | None, comple
     plain = components == 1 or (components == 3 and adobe_transform in (None, 1) and names != b"RGB")
     good = segment[0] == 8 and plain and width > 0 and height > 0
     sampling = tuple((factors >> 4, factors & 15) for factors in segment[7::3])
-    return JpegHeader(width, height, components, marker, good, complete, sampling)
+    return JpegHeader(width, height, components, marker, good, complete, sampling, scans)

@@ -21,12 +21,14 @@ from ..kernels.area import shrink_area
 from ..kernels.jpeg import decode_whole, release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 from ..kernels.step import OK
+from .jpeg_damage import MOST_SCANS
 from .jpeg_header import JpegHeader, read_jpeg_header
 
 __all__ = [
     "EncodedPicture",
     "decode_ordinary_jpeg",
     "decoded_strictly",
+    "is_bomb",
     "is_ordinary",
     "prepare_pixels",
     "probe",
@@ -96,12 +98,18 @@ def workspace_address() -> int:
 
 def is_ordinary(header: JpegHeader | None) -> bool:
     """Whether a JPEG is of a kind that every decoder turns into the same pixels, and of a size that Pillow takes."""
-    if header is None or not header.decodes_to_rgb or not header.complete:
+    if header is None or not header.decodes_to_rgb or not header.complete or is_bomb(header):
         return False
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and header.width * header.height > most:
         return False
     return header.components == 1 or (header.sampling[0] in _SAMPLINGS and set(header.sampling[1:]) == {(1, 1)})
+
+
+def is_bomb(header: JpegHeader) -> bool:
+    """Whether a JPEG is an attack on memory, of a size that Pillow refuses, or on time, by its number of scans."""
+    most = Image.MAX_IMAGE_PIXELS
+    return header.scans > MOST_SCANS or (most is not None and header.width * header.height > 2 * most)
 
 
 def _decode(data: bytes, header: JpegHeader, for_a_moment: bool = False) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import FieldError
 from ..format import IMAGE_METADATA, IMAGE_MODES, is_image_extension, pack_image_extension
@@ -26,9 +26,17 @@ from .image_decoders import (
     get_center_crop,
     get_random_crop,
 )
+from .jpeg_damage import jpeg_damage
 from .jpeg_header import JpegHeader, read_jpeg_header
 from .orientation import UPRIGHT, orientation_of, turned, turned_by_pillow
-from .pixels import EncodedPicture, decode_ordinary_jpeg, decoded_strictly, prepare_pixels, shrink
+from .pixels import (
+    EncodedPicture,
+    decode_ordinary_jpeg,
+    decoded_strictly,
+    is_bomb,
+    prepare_pixels,
+    shrink,
+)
 from .tiled_jpeg import encode_in_tiles, encode_untiled, retiled
 
 __all__ = [
@@ -93,6 +101,13 @@ def _from_encoded(data: bytes, for_a_moment: bool, upright: bool) -> np.ndarray:
     pixels = decode_ordinary_jpeg(data, for_a_moment)
     if pixels is not None:
         return turned(pixels, orientation_of(data)) if upright else pixels
+    # Pillow makes grey of what is missing. Whoever wants that says so to Pillow.
+    damage = None if ImageFile.LOAD_TRUNCATED_IMAGES else jpeg_damage(data)
+    if damage is not None:
+        raise FieldError(
+            f"expected an encoded image, found a JPEG of {len(data)} bytes that is damaged ({damage}); repair it or "
+            "leave it out, or set PIL.ImageFile.LOAD_TRUNCATED_IMAGES to store what Pillow makes of it"
+        )
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray((turned_by_pillow(image) if upright else image).convert("RGB"))
@@ -319,7 +334,7 @@ class RGBImageField(Field):
         if not isinstance(value, bytes):
             return None
         header = read_jpeg_header(value)
-        if header is None or not header.decodes_to_rgb or not header.complete:
+        if header is None or not header.decodes_to_rgb or not header.complete or is_bomb(header):
             return None
         if self.orientation == "apply" and orientation_of(value) != UPRIGHT:
             return None

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import FieldError
 from ..kernels.forward_dct import divisors
 from ..kernels.jpeg_encode import encode_jpeg, zigzag_order
+from ..kernels.jpeg_header import is_too_short
 from ..kernels.retile import retile
 from ..kernels.tiles import tile_layout
 from ..kernels.turbojpeg import library
@@ -28,6 +29,7 @@ _BASELINE, _PROGRESSIVE, _SCAN, _QUANTISERS = 0xC0, 0xC2, 0xDA, 0xDB
 _MOST_SIDE = 65500  # pixels that libjpeg takes; OpenCV says what is wrong with more
 # Of the components of a JPEG of 4:2:0 as libjpeg numbers them: number, sampling factors, table of quantisers.
 _COMPONENTS = bytes((3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1))
+_LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS of turbojpeg.h: at most 500
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 
 
@@ -195,7 +197,7 @@ def _sequential(jpeg: np.ndarray) -> np.ndarray | None:
     nothing = (ctypes.c_char * 64)()
     try:
         addresses = (ctypes.addressof(value) for value in (target, size, nothing))
-        if transform(handle, jpeg.ctypes.data, jpeg.size, 1, *addresses, 0) != 0 or not target.value:
+        if transform(handle, jpeg.ctypes.data, jpeg.size, 1, *addresses, _LIMIT_SCANS) != 0 or not target.value:
             return None
         return _with_descriptions_of(bytes(jpeg), ctypes.string_at(target.value, size.value))
     finally:
@@ -215,6 +217,8 @@ def retiled(jpeg: np.ndarray, height: int, width: int, frame: int) -> np.ndarray
         `uint8[m]` of the same coefficients, which the loader's decoder has decoded. Where the library took part,
         its pixels were compared, too.
     """
+    if is_too_short(jpeg.size, height, width):
+        return None
     if frame != _PROGRESSIVE:
         result = tiled(jpeg)
         return result if result is not None and decoded_strictly(result, height, width) is not None else None

@@ -41,6 +41,8 @@ _FOOTER = np.dtype(
 _ROW_CHECKSUMS = b"rowxxh3"
 _ABOUT = b"about"
 _PADDING = b"padding"
+# Far more than any version has; without a limit a file of zeros would be some millions of them.
+_MOST_SECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def _sections(body: bytes) -> dict[bytes, bytes]:
     sections: dict[bytes, bytes] = {}
     position = 0
     while position < len(body):
+        require(len(sections) < _MOST_SECTIONS, "trailer's section", f"at most {_MOST_SECTIONS} of them", "more")
         good = position + _SECTION.itemsize <= len(body)
         require(good, "trailer's section", "a tag and a length", f"{len(body) - position} bytes")
         head = np.frombuffer(body, dtype=_SECTION, count=1, offset=position)[0]
@@ -153,7 +156,9 @@ def _sections(body: bytes) -> dict[bytes, bytes]:
         length = int(head["length"])
         good = length <= len(body) - position
         require(good, "trailer's section", f"at most {len(body) - position} bytes", length)
-        sections[bytes(head["tag"])] = body[position : position + length]
+        tag = bytes(head["tag"])
+        require(tag not in sections, "trailer's section", "each tag once", tag)
+        sections[tag] = body[position : position + length]
         position += length + -length % 8
     return sections
 

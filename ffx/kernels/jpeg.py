@@ -3,7 +3,7 @@
 Ordinary files go to a decoder of our own (`ffx.kernels.jpeg_baseline`); what it declines comes back here. A crop of
 a JPEG with restart markers reads little beside what lies under it, so damage elsewhere in it stays unseen.
 
-The decompressor's handle is word 0 of the thread's words, created on first use. Decoding is as
+The decompressor's handle is word 0 of the thread's words, made anew for each picture. Decoding is as
 accurate as the library can (slow integer DCT, smooth upsampling of chroma), and a warning of the library
 (data that end early, a wrong code) counts as damage. The library is never asked for fast upsampling: its version
 2.1.92, which the `turbojpeg` package brings, then writes beyond its own memory for some damaged JPEGs.
@@ -17,6 +17,7 @@ import numpy as np
 
 from .compiling import compiled
 from .jpeg_baseline import DECLINED, decode_baseline_region
+from .jpeg_header import is_too_short
 from .memory import copy_bytes, load_i64, scratch, store_i64
 from .step import BAD_JPEG, NO_DECODER, NO_MEMORY, OK, OUT_OF_FILE, SIZE_MISMATCH
 from .turbojpeg import (
@@ -52,24 +53,6 @@ _CONTEXT = 2
 
 
 @compiled
-def _handle(thread):
-    """The thread's decompressor, 0 where there is no library or no memory."""
-    handle = load_i64(thread)
-    if handle != 0:
-        return handle
-    version = library_version()
-    if version == 3:
-        handle = tj3_init((_INIT_DECOMPRESS,))
-        if handle != 0:
-            tj3_set((handle, _STOP_ON_WARNING, 1))
-            tj3_set((handle, _SCAN_LIMIT, _MOST_SCANS))
-    elif version == 2:
-        handle = tj_init(())
-    store_i64(thread, handle)
-    return handle
-
-
-@compiled
 def close_decoder(thread):
     """Destroy the decoder of the thread's words at an address, if there is one."""
     handle = load_i64(thread)
@@ -82,37 +65,53 @@ def close_decoder(thread):
 
 
 @compiled
-def _after(thread, status):
-    """The status; after damage the decoder is given up, since some damage would spoil what it decodes next."""
-    if status == BAD_JPEG:
-        close_decoder(thread)
-    return status
+def _fresh_handle(thread):
+    """A new decompressor for the thread, 0 where there is no library or no memory.
+
+    An old one would lend a JPEG that lacks tables those of the picture before, and some damage spoils it.
+    """
+    close_decoder(thread)
+    version, handle = library_version(), np.int64(0)
+    if version == 3:
+        handle = tj3_init((_INIT_DECOMPRESS,))
+        if handle != 0:
+            tj3_set((handle, _STOP_ON_WARNING, 1))
+            tj3_set((handle, _SCAN_LIMIT, _MOST_SCANS))
+    elif version == 2:
+        handle = tj_init(())
+    store_i64(thread, handle)
+    return handle
 
 
 @compiled
 def _read_header(thread, data, size, height, width):
     """`(status, handle, subsampling)`: OK where the header is sound and has the size that is expected."""
-    handle = _handle(thread)
+    handle = _fresh_handle(thread)
     if handle == 0:
         return NO_DECODER, handle, np.int64(0)
     if library_version() == 3:
         if tj3_read_header((handle, data, size)) != 0:
-            return _after(thread, BAD_JPEG), handle, np.int64(0)
+            return BAD_JPEG, handle, np.int64(0)
         found_width = tj3_get((handle, _WIDTH))
         found_height = tj3_get((handle, _HEIGHT))
         subsampling = tj3_get((handle, _SUBSAMPLING))
         if tj3_get((handle, _LOSSLESS)) == 1:
             subsampling = np.int64(-1)
     else:
-        found = np.empty(4, np.int32)
+        # For a file of tables alone the library says that all is well, and sets nothing.
+        found = np.zeros(4, np.int32)
         start = found.ctypes.data
         if tj_read_header((handle, data, size, start, start + 4, start + 8, start + 12)) != 0:
-            return _after(thread, BAD_JPEG), handle, np.int64(0)
+            return BAD_JPEG, handle, np.int64(0)
         found_width, found_height = np.int64(found[0]), np.int64(found[1])
+        if found_width == 0:
+            return BAD_JPEG, handle, np.int64(0)
         # Version 2 cannot decode a part.
         subsampling = np.int64(-1)
     if found_width != width or found_height != height:
         return SIZE_MISMATCH, handle, np.int64(0)
+    if is_too_short(size, height, width):
+        return BAD_JPEG, handle, np.int64(0)
     return OK, handle, subsampling
 
 
@@ -168,9 +167,7 @@ def _decode_part(thread, data, size, image_height, image_width, top, left, heigh
     status = NO_MEMORY
     if address != 0:
         status = _decompress(handle, data, size, rows, columns, address, stride)
-    if partial:
-        tj3_set_crop((handle, 0, 0))
-    return _after(thread, status), address, stride, first_row, first_column, rows, columns
+    return status, address, stride, first_row, first_column, rows, columns
 
 
 @compiled
@@ -216,7 +213,7 @@ def decode_whole(thread, data, size, height, width, target_address, target_strid
     status, handle, _ = _read_header(thread, data, size, height, width)
     if status != OK:
         return status
-    return _after(thread, _decompress(handle, data, size, height, width, target_address, target_stride))
+    return _decompress(handle, data, size, height, width, target_address, target_stride)
 
 
 @compiled
@@ -245,9 +242,7 @@ def decode_scaled(thread, data, size, image_height, image_width, numerator, deno
     if library_version() == 3 and tj3_set_scale((handle, fraction)) != 0:
         return BAD_JPEG, zero, zero, zero
     status = _decompress(handle, data, size, height, width, address, 3 * width)
-    if library_version() == 3:
-        tj3_set_scale((handle, pack_two(1, 1)))
-    return _after(thread, status), address, np.int64(height), np.int64(width)
+    return status, address, np.int64(height), np.int64(width)
 
 
 def release_decoder(thread: np.ndarray) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "SCAN_START",
     "TABLE_NUMBERS",
     "VERTICAL",
+    "is_too_short",
     "read_frame",
 ]
 
@@ -59,6 +60,16 @@ def _byte(address):
 @njit(inline="always")
 def _word(address):
     return np.int64(load_u8(address)) << 8 | np.int64(load_u8(address + 1))
+
+
+@njit(inline="always")
+def is_too_short(size, height, width):
+    """Whether so few bytes cannot be a picture of that size: with Huffman codes each 8 x 8 block takes a bit at least.
+
+    Nothing may be allocated for a size that a few bytes only pretend. (A picture of one colour with arithmetic coding
+    could take less.)
+    """
+    return 8 * size < ((height + 7) // 8) * ((width + 7) // 8)
 
 
 @compiled
@@ -181,7 +192,7 @@ def read_frame(data, size, height, width, words):
     frame = array_at(words, (FRAME_WORDS,), np.int64)
     frame[:] = 0
     end = data + size
-    if size < 4 or _word(data) != 0xFF00 | _SOI:
+    if size < 4 or _word(data) != 0xFF00 | _SOI or is_too_short(size, height, width):
         return False
     place = data + 2
     while place + 4 <= end:

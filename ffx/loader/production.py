@@ -87,12 +87,10 @@ class Production:
             self._free.put(slot)
         self._opened: queue.SimpleQueue[Slot | BaseException | None] = queue.SimpleQueue()
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._feed, name="ffx-feeder", daemon=True),
-            threading.Thread(target=self._finish, name="ffx-finisher", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._feeder = threading.Thread(target=self._feed, name="ffx-feeder", daemon=True)
+        self._finisher = threading.Thread(target=self._finish, name="ffx-finisher", daemon=True)
+        self._feeder.start()
+        self._finisher.start()
 
     def release(self, slot: Slot) -> None:
         """The consumer has gone on from the slot's batch."""
@@ -106,7 +104,7 @@ class Production:
         self._opened.put(None)
         self._source.context.close()
         self.engine.close()
-        for thread in self._threads:
+        for thread in (self._feeder, self._finisher):
             if thread is not threading.current_thread():
                 thread.join()
         # Now nobody looks at the pages any more, nor waits for the engine.

@@ -7,6 +7,7 @@ import numpy as np
 
 from ffx import format as beton
 from ffx.fields import BytesField, FloatField, IntField, JSONField, NDArrayField, RGBImageField
+from ffx.kernels.checksum import xxh64
 from ffx.writer import DatasetWriter
 from tests.pictures import make_picture
 
@@ -37,6 +38,11 @@ def fields() -> dict:
         "integer": IntField(),
         "a real number's long name": FloatField(),
     }
+
+
+def checksum_of_row(data: bytes) -> int:
+    """What the trailer holds for a row of the allocation table with these bytes."""
+    return xxhash.xxh3_64_intdigest(data)
 
 
 def write_ffx_file(path: Path) -> Path:

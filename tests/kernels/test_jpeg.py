@@ -14,7 +14,7 @@ from ffx.kernels.memory import THREAD_WORDS, release_thread
 from ffx.kernels.step import BAD_JPEG, OK, OUT_OF_FILE, SIZE_MISMATCH
 from ffx.kernels.turbojpeg import library_info
 from tests.kernels import jpegs
-from tests.kernels.jpegs import FAST_KINDS, decode_by_library, make_jpeg, random_crop
+from tests.kernels.jpegs import FAST_KINDS, decode_by_library, find_segment, make_jpeg, random_crop
 
 KINDS = [*jpegs.KINDS, "RGB"]
 
@@ -189,6 +189,42 @@ def test_damage_of_the_tables_does_not_spoil_what_is_decoded_next(make_picture, 
         data[generator.integers(0, 600, 2)] = generator.integers(0, 256, 2)
         region(data, 70, 90, (5, 6, 30, 40), thread)
         np.testing.assert_array_equal(region(sound, 70, 90, (5, 6, 30, 40), thread), expected[5:35, 6:46])
+
+
+def without_segments(jpeg, *kinds):
+    """A JPEG that lacks all segments with these markers."""
+    data, place = bytearray(jpeg), 2
+    while data[place + 1] != 0xDA:
+        length = 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] in kinds:
+            del data[place : place + length]
+        else:
+            place += length
+    return np.frombuffer(bytes(data), np.uint8)
+
+
+@pytest.mark.parametrize("tables", [(0xDB,), (0xC4,), (0xDB, 0xC4)])
+def test_a_jpeg_that_lacks_tables_does_not_get_those_of_the_one_before(tables, make_picture, thread):
+    # 4:1:1 goes to the library.
+    lacking = without_segments(make_jpeg(make_picture(40, 50), "4:1:1"), *tables)
+    alone = whole(lacking, 40, 50, thread)
+    for quality in (20, 95):
+        before = make_jpeg(make_picture(40, 50, seed=2), "4:1:1", optimised=True, quality=quality)
+        assert whole(before, 40, 50, thread)[0] == OK
+        found = whole(lacking, 40, 50, thread)
+        assert found[0] == alone[0]
+        assert found[0] != OK or np.array_equal(found[1], alone[1])
+
+
+def test_tables_alone_are_no_picture(make_picture, thread):
+    # The library's second version reads such a header without a complaint.
+    sound = make_jpeg(make_picture(40, 50))
+    data = np.concatenate([sound[: find_segment(sound, 0xC0)], np.array([0xFF, 0xD9], np.uint8)])
+    for _ in range(20):
+        # The size of the picture before must not be taken for this one's.
+        assert whole(make_jpeg(make_picture(40, 50), progressive=True), 40, 50, thread)[0] == OK
+        assert whole(data, 40, 50, thread)[0] in (BAD_JPEG, SIZE_MISMATCH)
+    assert len({whole(data, 40, 50, thread)[0] for _ in range(100)}) == 1
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -109,7 +109,7 @@ def test_failures_name_sample_and_reason():
 
 def test_every_status_has_a_text():
     names = ("OUT_OF_FILE", "BAD_JPEG", "SIZE_MISMATCH", "NO_MEMORY", "OUT_OF_TARGET", "UNKNOWN_MODE", "NO_DECODER")
-    assert {getattr(step, name) for name in names} == set(STATUS_TEXT)
+    assert {getattr(step, name) for name in (*names, "DAMAGED")} == set(STATUS_TEXT)
     assert OK not in STATUS_TEXT
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import threading
 import time
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from ffx.kernels.verify import check_rows
 from ffx.loader import OrderOption
 from ffx.loader import verification as verification_module
 from ffx.loader.device import HostLink
+from ffx.memory_managers.process_cache import ProcessCacheContext
 from ffx.transforms import ToTensor
 from ffx.writer import DatasetWriter
 from tests.damaged_files import flip_payload_bits, payload_rows
@@ -150,6 +152,24 @@ def test_skipped_samples_are_missing_and_nothing_else(damaged, raw_file, workers
     for culprit in loader.culprits:
         assert int(samples[culprit.batch * 8 : culprit.batch * 8 + 8].tolist().count(culprit.sample_id)) == 1
     assert len([record for record in caplog.records if "left out" in record.getMessage()]) == len(BAD)
+
+
+def test_pages_are_freed_when_nobody_reads_them_any_more(damaged, monkeypatch):
+    readers = []
+    release = ProcessCacheContext.release
+
+    def look_and_release(context):
+        names = [thread.name for thread in threading.enumerate()]
+        readers.append([name for name in names if name.startswith(("ffx-worker", "ffx-finisher"))])
+        release(context)
+
+    monkeypatch.setattr(ProcessCacheContext, "release", look_and_release)
+    for _ in range(5):
+        with pytest.raises(SampleChecksumError):
+            list(load(damaged, pipelines=random_pipelines(), os_cache=False, batch_size=1, num_workers=2))
+        for _ in load(damaged, pipelines=random_pipelines(), os_cache=False, batch_size=1, verify="never"):
+            break
+    assert len(readers) >= 10 and not any(readers)
 
 
 def test_batch_without_a_good_sample_is_missing(damaged, raw_file):
