@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from ffx import format as beton
 from ffx.fields import BytesField, FloatField, IntField, JSONField, NDArrayField, RGBImageField
-from ffx.kernels.checksum import xxh64
 from ffx.writer import DatasetWriter
 from tests.pictures import make_picture
 
