@@ -137,7 +137,9 @@ def _search(thorough: bool) -> bool:
     chosen = os.environ.get("FFX_TURBOJPEG")
     if chosen:
         return _use(chosen)
-    if any(_use(path) for path in [*_package_libraries(), *_system_libraries()]):
+    # The system's first: it is a release, and mended when a flaw is found; what the package carries is a beta of 2023
+    # (docs/guarantees.md).
+    if any(_use(path) for path in [*_system_libraries(), *_package_libraries()]):
         return True
     # `find_library` may start compilers and other programs, too much for an import.
     found = ctypes.util.find_library("turbojpeg") if thorough else None
@@ -147,8 +149,8 @@ def _search(thorough: bool) -> bool:
 def load() -> LibraryInfo:
     """Make sure that libturbojpeg is loaded.
 
-    Looks at the file that the environment variable `FFX_TURBOJPEG` names, else in the Python package
-    `turbojpeg`, else among the system's libraries. Once one is loaded it stays.
+    Looks at the file that the environment variable `FFX_TURBOJPEG` names, else among the system's libraries,
+    else in the Python package `turbojpeg`. Once one is loaded it stays.
 
     Raises:
         LibraryError: there is none that works; the message says how to get one.
