@@ -216,14 +216,16 @@ def _sorted_rows(
     table: np.ndarray, checksums: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Pointers, sizes, sample numbers and checksums in ascending order of pointer, then size."""
-    pointers, sizes = np.ascontiguousarray(table["ptr"]), np.ascontiguousarray(table["size"])
-    samples = np.ascontiguousarray(table["sample_id"])
+    pointers = np.ascontiguousarray(table["ptr"])
     if bool((pointers[:-1] < pointers[1:]).all()):
+        sizes, samples = np.ascontiguousarray(table["size"]), np.ascontiguousarray(table["sample_id"])
         return pointers, sizes, samples, checksums
     order = np.argsort(pointers, kind="stable")
-    if bool((np.diff(pointers[order]) == 0).any()):
-        order = np.lexsort((sizes, pointers))
-    return pointers[order], sizes[order], samples[order], None if checksums is None else checksums[order]
+    # Column by column: the tables of a file of nothing else are its largest part.
+    pointers = pointers[order]
+    if bool((pointers[:-1] == pointers[1:]).any()):
+        order = np.lexsort((table["size"], table["ptr"]))
+    return pointers, table["size"][order], table["sample_id"][order], None if checksums is None else checksums[order]
 
 
 LayoutOf = Callable[[str, int, np.ndarray], FieldLayout]

@@ -53,6 +53,8 @@ class Verification:
         if mode != "never" and index.checksums is not None and len(index.pointers):
             self._marks = _marks_of(index)
             self._step = self._make_step(index, self._marks)
+            # Compiled, or loaded, here and not within the first batch.
+            _ = kernel.verify_samples.address
 
     def _make_step(self, index: FileIndex, marks: np.ndarray) -> NativeStep:
         assert index.checksums is not None
