@@ -70,7 +70,8 @@ def _verify(path: str, options: argparse.Namespace, fields: dict[str, Any]) -> i
                 on_progress=bar.update,
             )
     except (FormatError, OSError) as error:
-        text = str(error) if path in str(error) else f"{path}: {error}"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        text = reason if path in reason else f"{path}: {reason}"
         print(json.dumps({"path": path, "ok": False, "error": text}) if options.json else text)
         return 1
     print(json.dumps({"ok": report.ok, **asdict(report)}) if options.json else _as_text(report))
