@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import logging
 import os
 import sys
 import tempfile
@@ -348,6 +349,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # Each damaged sample is warned of, and there are thousands.
+    logging.getLogger("ffx.loader").setLevel(logging.ERROR)
     try:
         counts = run(60 * options.minutes, options.seed, lambda text: print(text, flush=True))
     except AssertionError as error:
