@@ -321,7 +321,7 @@ class Loader:
         if self.on_error != "substitute" or isinstance(self.memory_manager, OSCacheManager):
             return
         for step in schedule.tail:
-            if step.kind is Kind.COMPILED and step.node.parent is None:
+            if step.kind is not Kind.NATIVE and step.node.parent is None:
                 raise PipelineError(
                     f"{step.node.label}: expected ffx's own decoder for on_error='substitute' with os_cache=False, "
                     "found one with its own code, which cannot read samples of other pages: use os_cache=True, or "

@@ -248,6 +248,15 @@ def test_loss_that_is_no_number_stops_the_training(tiny, monkeypatch):
             trainer.train()
 
 
+def test_loss_that_is_no_number_takes_no_checkpoint_s_place(tiny, monkeypatch):
+    """Also where checkpoints come by time, before the epoch's end."""
+    with Trainer(tiny(**{"training.checkpoint_minutes": 1e-9})) as trainer:
+        monkeypatch.setattr(trainer.learner, "loss", lambda outputs, labels: outputs.sum() * math.nan)
+        with pytest.raises(TrainingError, match="the mean loss is nan"):
+            trainer.train()
+    assert not list(trainer.run_folder.glob("checkpoint*"))
+
+
 def test_precision_follows_device_and_wish(tiny):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [choose_precision("auto", device) for device in (cpu, gpu)] == [torch.float32, torch.float16]

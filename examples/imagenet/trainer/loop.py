@@ -202,11 +202,7 @@ class Trainer:
         self._progress = progress = run.progress()
         if run.steps < planned:
             raise TrainingError(f"{source.path}: expected {planned} more batches in this epoch, found {run.steps}")
-        if not math.isfinite(progress.loss):
-            raise TrainingError(
-                f"epoch {begun.epoch}: the mean loss is {progress.loss}: try a lower --lr.lr, or "
-                "--training.precision=fp32"
-            )
+        _demand_finite(begun.epoch, progress.loss)
         complete = source.steps_left(progress.images) == 0
         rate = progress.images_per_second
         return EpochResult(progress.loss, progress.steps, complete, rate, progress.seconds)
@@ -251,6 +247,8 @@ class Trainer:
         if not decision.stop and not decision.save:
             return
         self._progress = run.progress()
+        # No weights that are lost already take the place of a good checkpoint.
+        _demand_finite(self._progress.epoch, self._progress.loss)
         if decision.stop:
             self._save_and_stop(decision.stop)
         self._save()
@@ -340,3 +338,10 @@ class Trainer:
             "val_loss": scores.loss,
             "val_time": scores.seconds,
         }
+
+
+def _demand_finite(epoch: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"epoch {epoch}: the mean loss is {loss}: try a lower --lr.lr, or --training.precision=fp32"
+        )
