@@ -5,16 +5,16 @@ from __future__ import annotations
 import ctypes
 import re
 
+from ..kernels.jpeg import MOST_SCANS
 from ..kernels.turbojpeg import library
 
-__all__ = ["MOST_SCANS", "jpeg_damage"]
+__all__ = ["jpeg_damage"]
 
 # Of turbojpeg.h: TJFLAG_STOPONWARNING and TJFLAG_LIMITSCANS, TJERR_WARNING, TJPF_GRAY and TJPF_CMYK, TJCS_CMYK.
 _FLAGS = 8192 | 32768
 _WARNING = 0
 _GRAY, _CMYK = 6, 11
 _FIRST_CMYK_COLOURS = 3
-MOST_SCANS = 500
 _START, _SCAN = b"\xff\xd8\xff", b"\xff\xda"
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 # Other warnings are of unusual headers, which change no pixel or all in the same way.

@@ -18,10 +18,9 @@ import numpy as np
 from PIL import Image
 
 from ..kernels.area import shrink_area
-from ..kernels.jpeg import decode_whole, release_decoder
+from ..kernels.jpeg import MOST_SCANS, decode_whole, release_decoder
 from ..kernels.memory import THREAD_WORDS, release_thread
 from ..kernels.step import OK
-from .jpeg_damage import MOST_SCANS
 from .jpeg_header import JpegHeader, read_jpeg_header
 
 __all__ = [

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from .compiling import compiled
-from .crop import random_crop
 from .memory import load_u32
 from .resize import resize_crop
-from .rng import uniform
-from .sample import own, own_float, sample_id, source_of, target_of
-from .step import OCCURRENCES, OK, RANDOM_KEY, failure, native_kernel, word
+from .sample import draw_crop, draw_flip, own, sample_id, source_of, target_of
+from .step import OCCURRENCES, OK, failure, native_kernel, word
 
 __all__ = [
     "FLIP_KEY",
@@ -45,21 +43,8 @@ def _crop(step, position, thread):
     sample = sample_id(step, position)
     occurrence = load_u32(word(step, OCCURRENCES) + 4 * position)
     height, width = own(step, HEIGHT), own(step, WIDTH)
-    top, left, crop_height, crop_width = random_crop(
-        height,
-        width,
-        own_float(step, SMALLEST),
-        own_float(step, LARGEST),
-        own_float(step, LOG_NARROW),
-        own_float(step, LOG_WIDE),
-        word(step, RANDOM_KEY),
-        sample,
-        occurrence,
-    )
-    probability = own_float(step, FLIP_PROBABILITY)
-    flip = 0
-    if probability > 0.0 and uniform(own(step, FLIP_KEY), sample, occurrence, 0) < probability:
-        flip = 1
+    top, left, crop_height, crop_width = draw_crop(step, SMALLEST, height, width, sample, occurrence)
+    flip = draw_flip(step, FLIP_PROBABILITY, FLIP_KEY, sample, occurrence)
     return resize_crop(
         source_of(step, position),
         3 * width,

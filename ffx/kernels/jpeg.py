@@ -37,7 +37,7 @@ from .turbojpeg import (
     tj_read_header,
 )
 
-__all__ = ["close_decoder", "decode_region", "decode_scaled", "decode_whole", "release_decoder"]
+__all__ = ["MOST_SCANS", "close_decoder", "decode_region", "decode_scaled", "decode_whole", "release_decoder"]
 
 # Of libturbojpeg's interface (turbojpeg.h).
 _INIT_DECOMPRESS = 1
@@ -47,7 +47,7 @@ _V2_FLAGS = 4096 | 8192 | 32768  # accurate DCT, stop on warning, limit scans
 
 _PIXELS_AREA = 1
 # A progressive JPEG with more scans is an attack on the decoder's time; encoders make 10 or so.
-_MOST_SCANS = 500
+MOST_SCANS = 500
 # Smooth upsampling looks one chroma sample, that is two pixels, beyond a pixel.
 _CONTEXT = 2
 
@@ -76,7 +76,7 @@ def _fresh_handle(thread):
         handle = tj3_init((_INIT_DECOMPRESS,))
         if handle != 0:
             tj3_set((handle, _STOP_ON_WARNING, 1))
-            tj3_set((handle, _SCAN_LIMIT, _MOST_SCANS))
+            tj3_set((handle, _SCAN_LIMIT, MOST_SCANS))
     elif version == 2:
         handle = tj_init(())
     store_i64(thread, handle)

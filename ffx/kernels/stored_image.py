@@ -10,11 +10,10 @@ import numpy as np
 from numba import njit
 
 from .compiling import compiled
-from .crop import center_crop, random_crop
+from .crop import center_crop
 from .memory import load_u8, load_u16, load_u32, load_u64
-from .rng import uniform
-from .sample import own, own_float, sample_id
-from .step import METADATA, METADATA_BYTES, OCCURRENCES, RANDOM_KEY, word
+from .sample import draw_crop, draw_flip, own, own_float, sample_id
+from .step import METADATA, METADATA_BYTES, OCCURRENCES, word
 from .yuv import yuv420_bytes
 
 __all__ = [
@@ -85,17 +84,7 @@ def stored_bytes(mode, height, width):
 def _crop_for(step, height, width, sample, occurrence):
     if own(step, CROP) == CENTER_CROP:
         return center_crop(height, width, own_float(step, SMALLEST))
-    return random_crop(
-        height,
-        width,
-        own_float(step, SMALLEST),
-        own_float(step, LARGEST),
-        own_float(step, LOG_NARROW),
-        own_float(step, LOG_WIDE),
-        word(step, RANDOM_KEY),
-        sample,
-        occurrence,
-    )
+    return draw_crop(step, SMALLEST, height, width, sample, occurrence)
 
 
 @compiled
@@ -104,8 +93,4 @@ def choose_part(step, position, height, width):
     sample = np.int64(sample_id(step, position))
     occurrence = np.int64(load_u32(word(step, OCCURRENCES) + 4 * position))
     crop = _crop_for(step, height, width, sample, occurrence)
-    flip = 0
-    probability = own_float(step, FLIP_PROBABILITY)
-    if probability > 0.0 and uniform(own(step, FLIP_KEY), sample, occurrence, 0) < probability:
-        flip = 1
-    return crop, flip
+    return crop, draw_flip(step, FLIP_PROBABILITY, FLIP_KEY, sample, occurrence)

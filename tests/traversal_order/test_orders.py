@@ -38,28 +38,26 @@ def world(monkeypatch):
     return be
 
 
-def orders_of_all_ranks(make, size, epoch=0):
-    """Each rank's order, from an order object of its own."""
+def of_all_ranks(ask, size):
+    """What `ask()` gives as each of so many ranks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.distributed, "is_initialized", lambda: True)
         patch.setattr(torch.distributed, "get_world_size", lambda: size)
         result = []
         for rank in range(size):
             patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            result.append(make().sample_order(epoch))
+            result.append(ask())
         return result
+
+
+def orders_of_all_ranks(make, size, epoch=0):
+    """Each rank's order, from an order object of its own."""
+    return of_all_ranks(lambda: make().sample_order(epoch), size)
 
 
 def shares_of_all_ranks(make, size, epoch, legs):
     """Each rank's share of what is left of an epoch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.distributed, "is_initialized", lambda: True)
-        patch.setattr(torch.distributed, "get_world_size", lambda: size)
-        result = []
-        for rank in range(size):
-            patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            result.append(make().share(epoch, legs))
-        return result
+    return of_all_ranks(lambda: make().share(epoch, legs), size)
 
 
 @settings(max_examples=150, deadline=None)
