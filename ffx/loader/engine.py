@@ -119,8 +119,13 @@ class Engine:
             threading.Thread(target=self._worker, name=f"ffx-worker-{number}", daemon=True)
             for number in range(num_workers)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.close()
+            self.release()
+            raise
 
     def submit(self, stage: Stage, stop: int, first: int = 0) -> None:
         """Publish a stage's samples `first … stop - 1`. The caller keeps the stage until it is complete."""
@@ -166,7 +171,8 @@ class Engine:
             tasks.set_flag(self._control.ctypes.data, tasks.STOP, 1)
             self._release_waiters(LoaderError(_CLOSED))
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            # Where one could not be started, neither were those after it.
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join()
 
     def release(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,25 +67,30 @@ class EpochIterator:
         while len(slots) < count:
             slots.append(Slot(schedule, loader.batch_size, self._link.pinned))
         self._link.take_over()
-        context = loader.memory_manager.schedule_epoch(batches, in_flight=count)
-        try:
-            context.__enter__()
-        except MemoryError as error:
-            raise LoaderError(f"{loader.fname}: {QUASIRANDOM_ERROR_MSG}") from error
-        source = Source(
-            loader.reader,
-            loader.field_name_to_f_ix,
-            context,
-            context.storage_words(),
-            loader.keep_on_devices(schedule),
-            loader.verification.step,
-        )
-        mending = loader.mending(schedule, source.check is not None, epoch, first_batch)
-        # The front and, for each native step of the tail, one more round of tasks, for every slot.
-        capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))
-        engine = Engine(loader.num_workers, capacity)
-        cut = None if occurrences is None else _cut(occurrences, loader.batch_size)
-        self._production = Production(loader.plan, schedule, source, batches, cut, slots, engine, self._link, mending)
+        with ExitStack() as undoing:
+            try:
+                context = undoing.enter_context(loader.memory_manager.schedule_epoch(batches, in_flight=count))
+            except MemoryError as error:
+                raise LoaderError(f"{loader.fname}: {QUASIRANDOM_ERROR_MSG}") from error
+            source = Source(
+                loader.reader,
+                loader.field_name_to_f_ix,
+                context,
+                context.storage_words(),
+                loader.keep_on_devices(schedule),
+                loader.verification.step,
+            )
+            mending = loader.mending(schedule, source.check is not None, epoch, first_batch)
+            # The front and, for each native step of the tail, one more round of tasks, for every slot.
+            capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))
+            engine = Engine(loader.num_workers, capacity)
+            undoing.callback(engine.release)
+            undoing.callback(engine.close)
+            cut = None if occurrences is None else _cut(occurrences, loader.batch_size)
+            self._production = Production(
+                loader.plan, schedule, source, batches, cut, slots, engine, self._link, mending
+            )
+            undoing.pop_all()
         # Not `__del__`: at the interpreter's exit that comes after threads have been stopped in mid-step.
         self._shut = weakref.finalize(self, _shut, self._production, self._unreleased, loader.slot_pool, layout, slots)
 

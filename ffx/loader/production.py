@@ -89,8 +89,12 @@ class Production:
         self._closing = False
         self._feeder = threading.Thread(target=self._feed, name="ffx-feeder", daemon=True)
         self._finisher = threading.Thread(target=self._finish, name="ffx-finisher", daemon=True)
-        self._feeder.start()
-        self._finisher.start()
+        try:
+            self._feeder.start()
+            self._finisher.start()
+        except BaseException:
+            self.close()
+            raise
 
     def release(self, slot: Slot) -> None:
         """The consumer has gone on from the slot's batch."""
@@ -105,7 +109,7 @@ class Production:
         self._source.context.close()
         self.engine.close()
         for thread in (self._feeder, self._finisher):
-            if thread is not threading.current_thread():
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join()
         # Now nobody looks at the pages any more, nor waits for the engine.
         self._source.context.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 
 from ..errors import LoaderError
 
-__all__ = ["GlobalOrder", "Legs", "Ordered", "Share", "TraversalOrder", "occurrences_in", "rank_and_world"]
+__all__ = ["GlobalOrder", "Legs", "Ordered", "Share", "TraversalOrder", "has_repeats", "occurrences_in", "rank_and_world"]
 
 # What of an epoch is done: `(ranks, samples that each of them took)`, one entry for each time that the epoch was begun
 # or gone on with.
@@ -56,6 +55,12 @@ def occurrences_in(order: np.ndarray) -> np.ndarray:
     return result
 
 
+def has_repeats(order: np.ndarray) -> bool:
+    """Whether a value stands in it twice."""
+    ordered = np.sort(order)
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
 class TraversalOrder(ABC):
     """FFCV's interface: made with the loader, asked for an order each epoch.
 
@@ -92,7 +97,7 @@ class TraversalOrder(ABC):
                 f"only be gone on with by as many, found {world}: go on with as many, or at an epoch's end"
             )
         # An order of somebody else's may repeat what stands once in `indices`.
-        repeats = len(np.unique(order)) < len(order)
+        repeats = has_repeats(order)
         done = sum(samples for _, samples in legs)
         whole = len(self.indices) // world if world > 1 else len(order)
         occurrences = occurrences_in(order)[done:] if repeats else None
@@ -100,11 +105,6 @@ class TraversalOrder(ABC):
 
     def _rank_and_world(self) -> tuple[int, int]:
         return rank_and_world() if self.distributed else (0, 1)
-
-    @functools.cached_property
-    def _has_repeats(self) -> bool:
-        """Whether a sample stands twice in `indices`."""
-        return len(np.unique(self.indices)) < len(self.indices)
 
 
 class GlobalOrder(TraversalOrder):
@@ -132,7 +132,7 @@ class GlobalOrder(TraversalOrder):
         order = np.asarray(self.global_order(epoch))
         rank, world = self._rank_and_world()
         done = min(sum(ranks * samples for ranks, samples in legs), len(order))
-        occurrences = occurrences_in(order)[done:][rank::world] if self._has_repeats else None
+        occurrences = occurrences_in(order)[done:][rank::world] if has_repeats(order) else None
         return Share(order[done:][rank::world], occurrences, (len(order) - done) // world)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import LoaderError
-from .base import Legs, Ordered, Share, TraversalOrder, occurrences_in
+from .base import Legs, Ordered, Share, TraversalOrder, has_repeats, occurrences_in
 from .random import epoch_generator
 
 __all__ = ["QuasiRandom"]
@@ -67,7 +67,7 @@ class QuasiRandom(TraversalOrder):
             return super().share(epoch, legs)
         count = len(self.indices)
         rank, world = self._rank_and_world()
-        if not legs and not self._has_repeats:
+        if not legs and not has_repeats(self.indices):
             return Share(self._runs(epoch, [_run(count, rank, world)])[0], None, count // world)
         began = legs[0][0] if legs else world
         runs = self._runs(epoch, [_run(count, one, began) for one in range(began)])
@@ -79,7 +79,7 @@ class QuasiRandom(TraversalOrder):
             places = [run[samples:] for run in places]
         if len(places) != world:
             places = _cut(np.concatenate(places), world)
-        occurrences = occurrences_in(order)[places[rank]] if self._has_repeats else None
+        occurrences = occurrences_in(order)[places[rank]] if has_repeats(self.indices) else None
         return Share(order[places[rank]], occurrences, min(len(run) for run in places))
 
     def _runs(self, epoch: int, bounds: Sequence[tuple[int, int]]) -> list[np.ndarray]:

@@ -132,6 +132,30 @@ def test_loader_is_of_use_after_an_error(raw_file, monkeypatch):
 @LINUX
 @pytest.mark.usefixtures("no_threads_left")
 @pytest.mark.parametrize("os_cache", [True, False])
+@pytest.mark.parametrize("name", ["ffx-worker-1", "ffx-feeder", "ffx-finisher"])
+def test_threads_that_cannot_be_started_leave_nothing(mixed_file, monkeypatch, name, os_cache):
+    loader = load(mixed_file, pipelines=random_pipelines(), os_cache=os_cache, num_workers=2)
+    list(loader)
+    files, maps = open_files(), mappings(mixed_file)
+    start = threading.Thread.start
+
+    def fail(thread):
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                iter(loader)
+    assert open_files() == files and mappings(mixed_file) == maps
+    assert len(everything(loader)[0]) == 60
+
+
+@LINUX
+@pytest.mark.usefixtures("no_threads_left")
+@pytest.mark.parametrize("os_cache", [True, False])
 @pytest.mark.parametrize("epochs", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_epochs_that_are_broken_off_leave_nothing(mixed_file, epochs, os_cache):
     loader = load(mixed_file, batch_size=4, pipelines=random_pipelines(), os_cache=os_cache)

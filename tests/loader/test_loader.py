@@ -16,7 +16,7 @@ from ffx.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, RandomRes
 from ffx.loader import Loader, OrderOption
 from ffx.pipeline import Compiler, PipelineSpec
 from ffx.transforms import Cutout, NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
-from ffx.traversal_order import Sequential
+from ffx.traversal_order import GlobalOrder, Sequential
 from tests.loader.helpers import SIZE, everything, load, random_pipelines
 
 
@@ -93,6 +93,17 @@ def test_epochs_seeds_and_repeats_draw_differently(raw_file):
     repeated = everything(load(raw_file, indices=[7, 7, 7], pipelines=random_pipelines()))[0]
     assert not np.array_equal(repeated[0], repeated[1])
     np.testing.assert_array_equal(repeated[0], epochs[0][7])
+
+
+def test_an_order_of_ones_own_that_repeats_samples_draws_anew_for_each(raw_file):
+    class Thrice(GlobalOrder):
+        def global_order(self, epoch):
+            return np.repeat(self.indices[:4], 3)
+
+    images = everything(load(raw_file, order=Thrice, pipelines=random_pipelines()))[0]
+    once = everything(load(raw_file, pipelines=random_pipelines()))[0]
+    np.testing.assert_array_equal(images[::3], once[:4])
+    assert not any(np.array_equal(images[first], images[first + 1]) for first in range(0, 12, 3))
 
 
 def test_augmentations_do_not_depend_on_batch_size_or_order(raw_file):

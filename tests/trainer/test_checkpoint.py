@@ -1,4 +1,5 @@
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,6 +83,30 @@ def test_previous_checkpoint_stands_in_for_a_damaged_one(tmp_path, damage):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.warns(FfxWarning, match="going on from"):
         assert load_checkpoint(path).epoch == 1
+
+
+@pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), MemoryError()])
+def test_no_other_checkpoint_stands_in_for_one_that_cannot_be_read_just_now(tmp_path, monkeypatch, error):
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, make(epoch))
+    path = tmp_path / "checkpoint.pt"
+
+    def fail(_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(CheckpointError, match="cannot be read, though it may be sound, so nothing was put"):
+            load_checkpoint(path)
+    assert load_checkpoint(path).epoch == 2
+
+
+def test_no_other_checkpoint_stands_in_for_one_of_another_version(tmp_path):
+    save_checkpoint(tmp_path, make(1))
+    path = save_checkpoint(tmp_path, make(2))
+    path.write_bytes(sealed({"uuid": "a", "field_of_tomorrow": 1}))
+    with pytest.raises(CheckpointError, match="may be sound.*field_of_tomorrow"):
+        load_checkpoint(path)
 
 
 def test_no_checkpoint_is_an_error_that_says_what_was_looked_for(tmp_path):

@@ -196,9 +196,11 @@ def test_damaged_checkpoint_does_not_take_the_place_of_the_good_one_before_it(fi
     stopped = train(tiny(**ALWAYS), 3)
     newest = stopped / "checkpoint.pt"
     newest.write_bytes(newest.read_bytes()[:-1000] + bytes(1000))
+    (stopped / "checkpoint.damaged.pt").write_bytes(b"of another day")
     with pytest.warns(FfxWarning, match=r"checkpoint.pt is no readable .* going on from .*checkpoint.previous.pt"):
         train(tiny(**{"training.resume": str(stopped)}), 0)
-    assert (stopped / "checkpoint.damaged.pt").exists()
+    assert (stopped / "checkpoint.damaged.pt").read_bytes() == b"of another day"
+    assert (stopped / "checkpoint.damaged-2.pt").read_bytes()[-1000:] == bytes(1000)
     assert load_checkpoint(stopped / "checkpoint.previous.pt").progress["steps"] == 3
     assert load_checkpoint(stopped / "checkpoint.pt").progress["steps"] == 4
     train(tiny(**{"training.resume": str(stopped)}))

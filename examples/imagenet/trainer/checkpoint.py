@@ -15,8 +15,8 @@ from typing import Any
 from ffx.errors import FfxWarning
 
 from .durable import KEPT, write_durably
-from .errors import CheckpointError
-from .sealed import digest_of, sealed, unsealed
+from .errors import CheckpointError, DamagedCheckpointError
+from .sealed import NotAsWritten, digest_of, sealed, unsealed
 
 __all__ = [
     "CHECKPOINT",
@@ -99,7 +99,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; a damaged one is replaced by the one before it, with a warning.
 
     Raises:
-        CheckpointError: none can be read.
+        DamagedCheckpointError: it is damaged, and so are those before it, if there are any.
+        CheckpointError: it cannot be read for another reason; it may be sound, so none stands in for it.
     """
     return read_checkpoint(path)[0]
 
@@ -109,7 +110,7 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, Path, str]:
     older = [candidate for candidate in _older(path) if candidate.is_file()]
     try:
         return _read(path)
-    except CheckpointError as error:
+    except DamagedCheckpointError as error:
         if not older:
             raise
         warnings.warn(f"{error}: going on from {older[0]}", FfxWarning, stacklevel=2)
@@ -126,5 +127,10 @@ def _read(path: Path) -> tuple[Checkpoint, Path, str]:
     try:
         archive = path.read_bytes()
         return Checkpoint(**unsealed(archive)), path, digest_of(archive)
+    except NotAsWritten as error:
+        raise DamagedCheckpointError(f"{path} is no readable checkpoint of this trainer: {error}") from error
     except Exception as error:
-        raise CheckpointError(f"{path} is no readable checkpoint of this trainer: {error}") from error
+        # A file system that fails, a lack of memory, another version's fields: nothing is wrong with its bytes.
+        raise CheckpointError(
+            f"{path} cannot be read, though it may be sound, so nothing was put in its place: {error!r}"
+        ) from error

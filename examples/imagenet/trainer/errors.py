@@ -2,7 +2,7 @@
 
 from ffx.errors import FfxError
 
-__all__ = ["CheckpointError", "ConfigurationError", "DataError", "Interrupted", "TrainingError"]
+__all__ = ["CheckpointError", "ConfigurationError", "DamagedCheckpointError", "DataError", "Interrupted", "TrainingError"]
 
 
 class ConfigurationError(FfxError, ValueError):
@@ -15,6 +15,10 @@ class DataError(FfxError, ValueError):
 
 class CheckpointError(FfxError, RuntimeError):
     """A checkpoint cannot be read, or belongs to another training."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not as it was written: the one before it is used, if there is one."""
 
 
 class TrainingError(FfxError, RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,8 +98,14 @@ def _find(config: TrainerConfig) -> tuple[Checkpoint | None, str, str]:
     checkpoint, path, digest = read_checkpoint(newest)
     if path != newest and not config.training.eval_only:
         # Or the next checkpoint would keep the damaged one, in the place of the good one before it.
-        newest.replace(newest.with_name(DAMAGED))
+        newest.rename(_free_name(newest.with_name(DAMAGED)))
     return checkpoint, str(path), digest
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or the next one with a number that nothing has: what was set aside before is kept."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
 def has_other_batches(checkpoint: Checkpoint, config: TrainerConfig, world: int) -> bool:

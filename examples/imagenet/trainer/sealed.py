@@ -13,13 +13,17 @@ from typing import Any
 
 import torch
 
-__all__ = ["digest_of", "packed", "sealed", "unsealed"]
+__all__ = ["NotAsWritten", "digest_of", "packed", "sealed", "unsealed"]
 
 _LABEL = b"sha256 of all bytes before: "
 _DIGEST_LENGTH = 64
 _COMMENT_LENGTH = len(_LABEL) + _DIGEST_LENGTH
 # The record at an archive's end, whose last two bytes say how long the comment behind it is.
 _END, _END_LENGTH = b"PK\5\6", 22
+
+
+class NotAsWritten(ValueError):
+    """A file's bytes are not those that were written: its checksum is missing or another one."""
 
 
 def packed(content: Any) -> bytearray:
@@ -48,13 +52,14 @@ def unsealed(archive: bytes) -> Any:
     """The content of such an archive: tensors, numbers, texts and their containers; nothing in it is run.
 
     Raises:
-        ValueError: it is not as it was written.
+        NotAsWritten: its checksum says so.
+        ValueError: it was written so, and cannot be taken.
     """
     body, digest = archive[:-_DIGEST_LENGTH], digest_of(archive)
     if not body.endswith(_LABEL):
-        raise ValueError("it has no checksum at its end: it is not complete, or something else wrote it")
+        raise NotAsWritten("it has no checksum at its end: it is not complete, or something else wrote it")
     if hashlib.sha256(body).hexdigest() != digest:
-        raise ValueError("it differs from its checksum: it was damaged after it was written")
+        raise NotAsWritten("it differs from its checksum: it was damaged after it was written")
     try:
         return torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
