@@ -53,6 +53,7 @@ class EpochIterator:
         tracker: Tracker | None = None,
     ) -> None:
         self.loader = loader
+        self._batch_size = size = loader.batch_size
         self._unreleased: list[Slot] = []
         self._process = os.getpid()
         self._tracker = tracker
@@ -60,12 +61,12 @@ class EpochIterator:
         schedule = loader.plan.schedule(loader.seed, epoch)
         self._link = loader.link(schedule.device)
         sample_ids = _checked(order, len(loader.reader.metadata))
-        batches = _cut(sample_ids, loader.batch_size)
+        batches = _cut(sample_ids, size)
         count = loader.batches_ahead + 2
-        layout = layout_of(schedule, loader.batch_size, self._link.pinned)
+        layout = layout_of(schedule, size, self._link.pinned)
         slots = loader.slot_pool.take(layout, count)
         while len(slots) < count:
-            slots.append(Slot(schedule, loader.batch_size, self._link.pinned))
+            slots.append(Slot(schedule, size, self._link.pinned))
         self._link.take_over()
         with ExitStack() as undoing:
             try:
@@ -82,11 +83,11 @@ class EpochIterator:
             )
             mending = loader.mending(schedule, source.check is not None, epoch, first_batch)
             # The front and, for each native step of the tail, one more round of tasks, for every slot.
-            capacity = 2 * count * loader.batch_size * (1 + len(schedule.tail))
+            capacity = 2 * count * size * (1 + len(schedule.tail))
             engine = Engine(loader.num_workers, capacity)
             undoing.callback(engine.release)
             undoing.callback(engine.close)
-            cut = None if occurrences is None else _cut(occurrences, loader.batch_size)
+            cut = None if occurrences is None else _cut(occurrences, size)
             self._production = Production(
                 loader.plan, schedule, source, batches, cut, slots, engine, self._link, mending
             )
@@ -135,7 +136,7 @@ class EpochIterator:
         self._unreleased.append(slot)
         if self._tracker is not None:
             # Not fewer for a short last batch: ranks of which some have a sample more say the same.
-            self._tracker.took((batch.number + 1) * self.loader.batch_size)
+            self._tracker.took((batch.number + 1) * self._batch_size)
         return batch.results
 
     def close(self) -> None:

@@ -93,6 +93,7 @@ class Loader:
             sample, with its own label, comes in its place, the same one on any rank.
 
     Attributes:
+        batch_size: may be set between epochs; an iterator keeps the one that it began with.
         culprits: the samples that were skipped or replaced in the batches so far (`Culprit`), in order. Each is
             logged as well (`logging.getLogger("ffx.loader")`, as a warning).
 
@@ -128,7 +129,7 @@ class Loader:
     ) -> None:
         self._args = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.fname = os.fspath(fname)
-        self.batch_size = _at_least_one("batch_size", batch_size)
+        self.batch_size = batch_size
         self.num_workers = num_workers if num_workers >= 1 else usable_cores()
         self.batches_ahead = _at_least_one("batches_ahead", batches_ahead)
         self.distributed = bool(distributed)
@@ -194,6 +195,15 @@ class Loader:
         if isinstance(order, TraversalOrder):
             return order
         raise LoaderError(f"expected an OrderOption or a TraversalOrder as order, found {order!r}")
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a batch."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, samples: int) -> None:
+        self._batch_size = self._args["batch_size"] = _at_least_one("batch_size", samples)
 
     def _warn_of_dropped_samples(self, order: ORDER_TYPE) -> None:
         remainder = len(self.indices) % self.batch_size

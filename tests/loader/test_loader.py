@@ -95,6 +95,22 @@ def test_epochs_seeds_and_repeats_draw_differently(raw_file):
     np.testing.assert_array_equal(repeated[0], epochs[0][7])
 
 
+def test_batch_size_can_be_set_between_epochs(raw_file):
+    loader = load(raw_file, batch_size=7, order=OrderOption.RANDOM, pipelines=random_pipelines(), drop_last=False)
+    open_epoch = iter(loader)
+    next(open_epoch)
+    loader.batch_size = 25
+    # An iterator keeps the size that it began with.
+    assert [len(images) for images, _ in open_epoch] == [7] * 7 + [4]
+    assert [len(images) for images, _ in loader] == [25, 25, 10] and len(loader) == 3
+    fresh = load(raw_file, batch_size=10, order=OrderOption.RANDOM, pipelines=random_pipelines(), drop_last=False)
+    fresh.next_epoch = loader.next_epoch
+    for mine, expected in zip(everything(loader), everything(fresh), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    with pytest.raises(LoaderError, match="expected batch_size to be a whole number of at least 1, found 0"):
+        loader.batch_size = 0
+
+
 def test_an_order_of_ones_own_that_repeats_samples_draws_anew_for_each(raw_file):
     class Thrice(GlobalOrder):
         def global_order(self, epoch):

@@ -46,9 +46,12 @@ OTHER_VALUES = {
     "model.arch": "resnet50",
     "model.weights": "weights.pt",
     "lr.lr_schedule_type": "step",
+    "lr.milestones": "4,5",
+    "lr.pct_start": 0.4,
     "data.source": "ffx",
     "data.on_error": "substitute",
-    "training.optimizer": "sgd",
+    "training.optimizer": "adamw",
+    "training.no_decay": "nothing",
     "training.device": "cpu",
     "training.precision": "bf16",
     "training.resume": "runs/one",
@@ -59,6 +62,7 @@ OTHER_VALUES = {
     "logging.log_level": 2,
     "resolution.min_res": 128,
     "resolution.end_ramp": 9,
+    "resolution.schedule": "0,96,8;2,128",
     "training.label_smoothing": 0.3,
 }
 
@@ -93,7 +97,8 @@ def test_defaults_are_those_of_ffcv():
 def test_every_option_is_read(name, by, options, tmp_path):
     value = other_value(options[name])
     # One option needs another one.
-    extra = ["--resolution.end_ramp=50"] if name == "resolution.start_ramp" else []
+    others = {"resolution.start_ramp": "--resolution.end_ramp=50", "lr.warmup_epochs": "--lr.lr_schedule_type=step"}
+    extra = [others[name]] if name in others else []
     given = f"--{name}={int(value) if isinstance(value, bool) else value}"
     if by == "file":
         section, key = name.split(".")
@@ -129,11 +134,11 @@ def test_arguments_win_over_environment_and_files(tmp_path, monkeypatch):
         ("training:\n  epochs: true", "training.epochs: expected a whole number"),
         ("training:\n  epochs: 0", "training.epochs: expected a whole number of at least 1"),
         ("training:\n  label_smoothing: 2", "training.label_smoothing: expected a number from 0 to 1"),
-        ("training:\n  optimizer: adam", "training.optimizer: expected sgd"),
+        ("training:\n  optimizer: adamm", "training.optimizer: expected sgd, adamw"),
         ("training:\n  use_blurpool: 2", "training.use_blurpool: expected 1 or 0"),
         ("training:\n  bn_wd: 1", "training.bn_wd=1: only 0"),
         ("model:\n  arch: resnet19", "model.arch: expected a classification network"),
-        ("lr:\n  lr_schedule_type: cosine", "expected cyclic or step"),
+        ("lr:\n  lr_schedule_type: cosinus", "expected cyclic, step, multistep, cosine or onecycle"),
         ("logging:\n  folder: [a]", "logging.folder: expected a path"),
         ("- lr", "expected sections of options"),
         ("lr: {", "options.yaml cannot be read"),

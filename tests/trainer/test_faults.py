@@ -209,7 +209,7 @@ def test_damaged_checkpoint_does_not_take_the_place_of_the_good_one_before_it(fi
 
 def test_source_that_ends_early_is_an_error(tiny, monkeypatch):
     with Trainer(tiny()) as trainer:
-        monkeypatch.setattr(trainer.training_source, "steps_left", lambda images: STEPS + 1)
+        monkeypatch.setattr(trainer.training_source, "steps_left", lambda images, batch_size: STEPS + 1)
         monkeypatch.setattr(trainer, "_rates", lambda source, begun: [0.1] * 9)
         with pytest.raises(TrainingError, match="expected 6 more batches in this epoch, found 5"):
             trainer.train()

@@ -4,7 +4,9 @@ from torch import nn
 from torchvision import models
 from trainer.config import ModelConfig
 from trainer.errors import ConfigurationError
-from trainer.model import BlurPoolConv2d, make_model, parameter_groups
+from trainer.model import BlurPoolConv2d, make_model
+from trainer.networks import last_norms
+from trainer.optimizers import parameter_groups
 
 
 def test_network_has_the_asked_number_of_outputs():
@@ -95,3 +97,57 @@ def test_pretrained_starts_from_imagenet_weights_with_a_last_layer_that_fits(cla
     model = make_model(ModelConfig("shufflenet_v2_x0_5", pretrained=True), classes, use_blurpool=False)
     assert asked == [models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1]
     assert model.fc.out_features == classes
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_residual_blocks_can_begin_as_the_identity(arch):
+    torch.manual_seed(0)
+    plain = models.get_model(arch, weights=None, num_classes=10, zero_init_residual=True)
+    torch.manual_seed(0)
+    found = make_model(ModelConfig(arch, zero_init=True), 10, use_blurpool=False)
+    assert all(torch.equal(one, other) for one, other in zip(found.parameters(), plain.parameters(), strict=True))
+
+
+def test_identity_needs_residual_blocks():
+    with pytest.raises(ConfigurationError, match="networks with batch norms: shufflenet_v2_x0_5 has no"):
+        make_model(ModelConfig("shufflenet_v2_x0_5", zero_init=True), 10, use_blurpool=False)
+
+
+def test_resnet50_written_out_is_torchvisions():
+    torch.manual_seed(0)
+    theirs = models.resnet50(num_classes=1000).eval()
+    mine = make_model(ModelConfig("scratch_resnet50", zero_init=True), 1000, use_blurpool=False).eval()
+    assert sum(parameter.numel() for parameter in mine.parameters()) == 25_557_032
+    assert [norm.weight.abs().max().item() for norm in last_norms(mine)] == [0.0] * 16
+    images = torch.randn(2, 3, 64, 64)
+    mine.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(mine(images), theirs(images))
+
+
+def test_convolutions_of_own_networks_begin_with_kaimings_variance_by_outputs():
+    model = make_model(ModelConfig("scratch_resnet50"), 10, use_blurpool=False)
+    for conv in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
+        fan = conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
+        assert conv.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.05)
+
+
+def test_resnet18_for_cifar_is_torchvisions_with_another_stem():
+    model = make_model(ModelConfig("cifar_resnet18"), 10, use_blurpool=False).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 11_173_962
+    theirs = models.resnet18(num_classes=10).eval()
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    theirs.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(images), theirs(images))
+
+
+def test_resnet18_for_cifar_without_batch_norms_has_none():
+    model = make_model(ModelConfig("cifar_resnet18_no_norm"), 10, use_blurpool=False)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 11_173_962 - 9600
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_own_networks_have_no_pretrained_weights():
+    with pytest.raises(ConfigurationError, match="there are no weights for cifar_resnet18"):
+        make_model(ModelConfig("cifar_resnet18", pretrained=True), 10, use_blurpool=False)

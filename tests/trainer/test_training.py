@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from trainer.checkpoint import load_checkpoint
-from trainer.errors import CheckpointError, ConfigurationError, TrainingError
+from trainer.compiled import COMPILED
+from trainer.errors import CheckpointError, ConfigurationError, DataError, TrainingError
 from trainer.launch import launch
 from trainer.learner import choose_precision
 from trainer.loop import Trainer
 from trainer.schedule import epoch_learning_rates
 
+from ffx.errors import FfxWarning
 from ffx.fields import IntField, RGBImageField
 from ffx.writer import DatasetWriter
 from tests.pictures import PictureDataset
@@ -70,7 +72,7 @@ def test_log_has_a_line_for_each_epoch(finished):
 
 
 def test_log_has_the_rate_of_the_last_step(finished, tiny):
-    expected = [epoch_learning_rates(tiny().lr, 2, epoch, STEPS)[-1] for epoch in (0, 1)]
+    expected = [epoch_learning_rates(tiny().lr, [STEPS] * 2, epoch, STEPS)[-1] for epoch in (0, 1)]
     assert [line["current_lr"] for line in log_of(finished)] == pytest.approx(expected)
 
 
@@ -199,8 +201,91 @@ def test_optimizer_gets_rate_momentum_and_decay(tiny):
     assert type(trainer.learner.optimizer) is torch.optim.SGD
     assert [group["weight_decay"] for group in groups] == [0, 0.01]
     assert {group["momentum"] for group in groups} == {0.8}
-    expected = np.concatenate([epoch_learning_rates(config.lr, 3, epoch, STEPS) for epoch in range(3)])
+    expected = np.concatenate([epoch_learning_rates(config.lr, [STEPS] * 3, epoch, STEPS) for epoch in range(3)])
     assert np.array(rates) == pytest.approx(np.stack([expected, expected], axis=1))
+
+
+def test_gradients_are_clipped_to_a_norm(tiny):
+    norms = []
+    for clip in (0, 0.01):
+        with Trainer(tiny(**{"training.grad_clip": clip})) as trainer:
+            parameters = list(trainer.model.parameters())
+            trainer.learner.optimizer.register_step_pre_hook(
+                lambda *_, of=parameters: norms.append(torch.cat([p.grad.flatten() for p in of]).norm().item())
+            )
+            trainer.train_epoch(0)
+    assert min(norms[:STEPS]) > 0.1
+    assert norms[STEPS:] == pytest.approx([0.01] * STEPS, rel=1e-3)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_memory_format_is_that_asked_for(tiny, wanted):
+    seen = []
+    with Trainer(tiny(**{"training.channels_last": wanted})) as trainer:
+        trainer.model.register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        trainer.train_epoch(0)
+        weights = next(parameter for parameter in trainer.model.parameters() if parameter.ndim == 4)
+    assert seen == [wanted] * STEPS
+    assert weights.is_contiguous(memory_format=torch.channels_last) == wanted
+
+
+def test_stages_change_images_and_batches_and_the_rate_follows(tiny):
+    config = tiny(
+        **{
+            "resolution.schedule": "0,32,4;1,48,5;2,64",
+            "training.batch_size": 10,
+            "training.epochs": 3,
+            "lr.lr_schedule_type": "onecycle",
+        }
+    )
+    shapes, rates = [], []
+    with Trainer(config) as trainer:
+        trainer.model.register_forward_pre_hook(
+            lambda model, inputs: shapes.append(tuple(inputs[0].shape)) if model.training else None
+        )
+        groups = trainer.learner.optimizer.param_groups
+        trainer.learner.optimizer.register_step_post_hook(lambda *_: rates.append(groups[0]["lr"]))
+        trainer.train()
+    assert shapes == [(4, 3, 32, 32)] * 5 + [(5, 3, 48, 48)] * 4 + [(10, 3, 64, 64)] * 2
+    expected = [epoch_learning_rates(config.lr, [5, 4, 2], epoch, steps) for epoch, steps in enumerate((5, 4, 2))]
+    assert rates == pytest.approx(np.concatenate(expected).tolist())
+    assert [(line["resolution"], line["batch_size"]) for line in log_of(trainer.run_folder)] == [
+        (32, 4), (48, 5), (64, 10),
+    ]  # fmt: skip
+
+
+def test_stage_with_a_batch_that_the_data_do_not_fill_is_an_error(tiny):
+    with pytest.raises(DataError, match=r"20 images make no batch of 21 .* a smaller batch in --resolution.schedule"):
+        Trainer(tiny(**{"resolution.schedule": "0,32,4;1,32,21"}))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_compiled_training_gives_the_same_weights_or_says_why_not(tiny, capsys, monkeypatch):
+    """Here with a backend that needs no compiler; what torch's own one needs is on no machine for certain."""
+    plain = weights_of(train(tiny()))
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="aot_eager"))
+    compiled = weights_of(train(tiny(**{"training.compile": 1})))
+    assert capsys.readouterr().out.count(COMPILED) == 1
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_training_goes_on_where_compiling_fails(tiny, monkeypatch):
+    plain = weights_of(train(tiny()))
+
+    def fail(graph, inputs):
+        raise RuntimeError("no compiler was found")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=fail))
+    with pytest.warns(FfxWarning, match="torch.compile failed, so training goes on without it: .*no compiler"):
+        folder = train(tiny(**{"training.compile": 1}))
+    assert same_weights(weights_of(folder), plain)
 
 
 def test_loss_is_smoothed_cross_entropy(tiny):

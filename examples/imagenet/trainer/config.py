@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigurationError
-from .values import Architecture, Check, Choice, RealNumber, Switch, Text, WholeNumber
+from .values import Architecture, Check, Choice, Milestones, RealNumber, Stages, Switch, Text, WholeNumber
 
 __all__ = [
     "SECTIONS",
@@ -28,6 +28,11 @@ __all__ = [
     "ValidationConfig",
     "all_options",
 ]
+
+
+OPTIMIZERS = ("sgd", "adamw", "adam", "adagrad", "adadelta", "lars", "muon")
+_WITH_MOMENTUM = ("sgd", "lars", "muon")
+_WITH_WARMUP = ("step", "multistep", "cosine")
 
 
 def _option(default: Any, check: Check, help_text: str) -> Any:
@@ -56,6 +61,9 @@ class ModelConfig(_Section):
     arch: str = _option("resnet18", Architecture(), "network of torchvision.models")
     pretrained: bool = _option(False, Switch(), "start from torchvision's ImageNet weights (fetched once)")
     weights: str = _option("", Text(), "start from this file of weights, such as a run's final_weights.pt")
+    zero_init: bool = _option(
+        False, Switch(), "residual blocks begin as the identity: the scale of each one's last batch norm is 0 at first"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,9 @@ class ResolutionConfig(_Section):
     max_res: int = _option(160, WholeNumber(1), "side of the images from epoch end_ramp, in pixels")
     end_ramp: int = _option(0, WholeNumber(0), "epoch from which images have max_res")
     start_ramp: int = _option(0, WholeNumber(0), "epoch up to which images have min_res")
+    schedule: str = _option(
+        "", Stages(), "instead of the four: 'epoch,side,batch;...', from each epoch on; batch (may be left out) a rank"
+    )
 
 
 @dataclass(frozen=True)
@@ -96,11 +107,19 @@ class DataConfig(_Section):
 class LearningRateConfig(_Section):
     """The learning rate's course."""
 
-    step_ratio: float = _option(0.1, RealNumber(0), "schedule step: factor at each step")
+    step_ratio: float = _option(0.1, RealNumber(0), "schedules step and multistep: factor at each step")
     step_length: int = _option(30, WholeNumber(1), "schedule step: epochs between steps")
-    lr_schedule_type: str = _option("cyclic", Choice(("cyclic", "step")), "course of the learning rate")
+    lr_schedule_type: str = _option(
+        "cyclic", Choice(("cyclic", "step", "multistep", "cosine", "onecycle")), "course of the learning rate"
+    )
     lr: float = _option(0.5, RealNumber(0), "highest learning rate, for the whole batch of all ranks; never rescaled")
     lr_peak_epoch: int = _option(2, WholeNumber(0), "schedule cyclic: epoch of the highest learning rate")
+    milestones: str = _option("30,60,80", Milestones(), "schedule multistep: epochs at which the rate falls")
+    pct_start: float = _option(0.3, RealNumber(0, 1), "schedule onecycle: share of all steps in which the rate rises")
+    final_lr: float = _option(0.0, RealNumber(0), "schedules cosine and onecycle: the last learning rate")
+    warmup_epochs: int = _option(
+        0, WholeNumber(0), "schedules step, multistep and cosine: epochs in which the rate rises from 0 to its course"
+    )
 
 
 @dataclass(frozen=True)
@@ -126,9 +145,9 @@ class RunConfig(_Section):
 
     eval_only: bool = _option(False, Switch(), "evaluate model.weights, training.resume or model.pretrained, then stop")
     batch_size: int = _option(512, WholeNumber(1), "images a batch and rank")
-    optimizer: str = _option("sgd", Choice(("sgd",)), "the optimizer")
-    momentum: float = _option(0.9, RealNumber(0), "momentum of SGD")
-    weight_decay: float = _option(4e-5, RealNumber(0), "weight decay; batch norms have none")
+    optimizer: str = _option("sgd", Choice(OPTIMIZERS), "the optimizer; lars and muon come from pytorch_optimizer")
+    momentum: float = _option(0.9, RealNumber(0), "momentum of sgd, lars and muon")
+    weight_decay: float = _option(4e-5, RealNumber(0), "weight decay; training.no_decay says what has none")
     epochs: int = _option(30, WholeNumber(1), "number of epochs")
     label_smoothing: float = _option(0.1, RealNumber(0, 1), "label smoothing of the loss")
     distributed: bool = _option(False, Switch(), "start dist.world_size processes on this machine")
@@ -149,6 +168,13 @@ class RunConfig(_Section):
     allow_batch_change: bool = _option(
         False, Switch(), "when going on: allow another batch of all ranks together, which is another training"
     )
+    nesterov: bool = _option(False, Switch(), "Nesterov's momentum (sgd, lars and muon)")
+    no_decay: str = _option(
+        "norms", Choice(("norms", "norms_and_biases", "nothing")), "parameters without weight decay"
+    )
+    grad_clip: float = _option(0.0, RealNumber(0), "largest norm of all gradients together; 0: any")
+    compile: bool = _option(False, Switch(), "torch.compile; where that fails, a warning says why, and nothing is lost")
+    channels_last: bool = _option(True, Switch(), "keep images and weights in channels-last memory")
     max_steps: int = _option(0, WholeNumber(0), "stop after so many steps, for measurements; 0: do not")
 
 
@@ -181,6 +207,8 @@ class TrainerConfig:
 
     def _check_resolution(self) -> None:
         resolution = self.resolution
+        if resolution.schedule:
+            return
         if resolution.min_res > resolution.max_res:
             raise ConfigurationError(
                 f"resolution.min_res={resolution.min_res} is above resolution.max_res={resolution.max_res}: "
@@ -204,6 +232,17 @@ class TrainerConfig:
             raise ConfigurationError("model.pretrained=1 and model.weights exclude each other: both say where to start")
         if self.training.device == "cpu" and self.training.precision == "fp16":
             raise ConfigurationError("training.precision=fp16 needs a GPU: on a CPU use bf16 or fp32")
+        training, kind = self.training, self.lr.lr_schedule_type
+        if training.nesterov and (training.optimizer not in _WITH_MOMENTUM or not training.momentum):
+            raise ConfigurationError(
+                f"training.nesterov=1 needs training.momentum above 0 and one of {', '.join(_WITH_MOMENTUM)}, found "
+                f"training.optimizer={training.optimizer}, training.momentum={training.momentum:g}"
+            )
+        if self.lr.warmup_epochs and kind not in _WITH_WARMUP:
+            raise ConfigurationError(
+                f"lr.warmup_epochs={self.lr.warmup_epochs} goes with the schedules {', '.join(_WITH_WARMUP)}: "
+                f"{kind} has a rise of its own"
+            )
 
     def as_params(self) -> dict[str, Any]:
         """All options by their dotted names, as `params.json` holds them."""

@@ -11,6 +11,7 @@ from .distributed import Ranks
 from .errors import DataError
 from .ffx_source import FfxSource
 from .folder_source import FolderSource
+from .schedule import sizes_of_epoch
 from .source import Purpose, Source, SyntheticSource
 
 __all__ = [
@@ -46,10 +47,12 @@ def open_training(config: TrainerConfig, ranks: Ranks, device: torch.device, dty
         dtype=dtype,
     )
     source = _open(config, config.data.train_dataset, config.data.synthetic_images, purpose)
-    if not len(source):
+    sizes = (sizes_of_epoch(config.resolution, config.training, epoch) for epoch in range(config.training.epochs))
+    largest = max(size.batch_size for size in sizes)
+    if not source.steps_left(0, largest):
         raise DataError(
-            f"{source.path}: {source.images} images make no batch of {purpose.batch_size} for each of {ranks.world} "
-            "rank(s): use a smaller --training.batch_size"
+            f"{source.path}: {source.images} images make no batch of {largest} for each of {ranks.world} rank(s): use "
+            f"a smaller {'batch in --resolution.schedule' if config.resolution.schedule else '--training.batch_size'}"
         )
     return source
 

@@ -76,8 +76,9 @@ class FfxSource(Source):
     def __len__(self) -> int:
         return len(self._loader)
 
-    def epoch(self, epoch: int, resolution: int) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, resolution: int, batch_size: int = 0) -> Generator[Batch, None, None]:
         """See `Source`."""
+        self._loader.batch_size = batch_size or self.purpose.batch_size
         self._decoder.output_size = (resolution, resolution)
         self._loader.next_epoch = epoch
         for first, second in self._loader:

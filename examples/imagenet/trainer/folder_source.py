@@ -72,13 +72,13 @@ class FolderSource(CountingSource):
     def _about(self) -> dict[str, Any]:
         return {**super()._about(), "names": self._names}
 
-    def epoch(self, epoch: int, resolution: int) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, resolution: int, batch_size: int = 0) -> Generator[Batch, None, None]:
         """See `Source`."""
         purpose = self.purpose
         self._folder.transform = _folder_transform(purpose, resolution)
         loader = DataLoader(
             _Seeded(self._folder, purpose.seed, epoch) if purpose.training else self._folder,
-            batch_size=purpose.batch_size,
+            batch_size=batch_size or purpose.batch_size,
             sampler=self._order(epoch, self._begin(epoch)),
             drop_last=purpose.training,
             num_workers=_usable_cores() if purpose.num_workers < 0 else purpose.num_workers,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .compiled import CompiledModel
 from .config import TrainerConfig
 from .distributed import Ranks, seed_generators
 from .errors import CheckpointError, ConfigurationError
-from .model import make_model, parameter_groups
+from .model import make_model
+from .optimizers import make_optimizer, set_rate
 
 __all__ = ["Learner", "choose_precision"]
 
+_LOG = logging.getLogger(__name__)
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -40,7 +45,13 @@ class Learner:
     """
 
     def __init__(
-        self, config: TrainerConfig, classes: int, ranks: Ranks, device: torch.device, dtype: torch.dtype
+        self,
+        config: TrainerConfig,
+        classes: int,
+        ranks: Ranks,
+        device: torch.device,
+        dtype: torch.dtype,
+        say: Callable[[str], object] = _LOG.info,
     ) -> None:
         training = config.training
         self._device, self._dtype = device, dtype
@@ -48,13 +59,15 @@ class Learner:
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self._memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=self._memory_format)
         # The wrapped model shares gradients. Validation uses the plain one: ranks may have more or fewer batches.
         self._wrapped: nn.Module = self.model
         if ranks.world > 1:
             self._wrapped = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
-        groups = parameter_groups(self.model, training.weight_decay)
-        self.optimizer = torch.optim.SGD(groups, lr=config.lr.lr, momentum=training.momentum)
+        self._compiled = CompiledModel(self._wrapped, device, say) if training.compile else None
+        self.optimizer = make_optimizer(training, self.model, config.lr.lr)
+        self._grad_clip = training.grad_clip
         self.scaler = _make_scaler(enabled=dtype is torch.float16)
         self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
         if device.type == "cuda":
@@ -63,7 +76,8 @@ class Learner:
     @property
     def rate(self) -> float:
         """The learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group.get("rate_share", 1.0)
 
     def train(self) -> None:
         """Steps come next."""
@@ -71,15 +85,23 @@ class Learner:
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> torch.Tensor:
         """One step with a learning rate; returns this rank's mean loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            loss = self.loss(self._wrapped(images), labels)
-        self.scaler.scale(loss).backward()
+        images = images.contiguous(memory_format=self._memory_format)
+
+        def compute(model: nn.Module) -> torch.Tensor:
+            with self._autocast():
+                loss = self.loss(model(images), labels)
+            self.scaler.scale(loss).backward()
+            return loss.detach()
+
+        loss = self._compiled.run(compute, images.shape) if self._compiled else compute(self._wrapped)
+        if self._grad_clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach()
+        return loss
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
         """The model's outputs; with `validation.lr_tta` those of the images and of their mirror images added."""

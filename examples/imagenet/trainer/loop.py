@@ -26,7 +26,7 @@ from .model import plain_weights
 from .progress import EpochProgress, EpochRun
 from .resuming import Resumed, has_other_batches, resume_together
 from .runlog import WEIGHTS, RunLog, describe_setup, new_run_folder
-from .schedule import epoch_learning_rates, resolution_of_epoch
+from .schedule import EpochSizes, epoch_learning_rates, sizes_of_epoch
 from .sealed import packed
 from .signals import StopRequest, name_of, status_of
 from .validation import Scores, validate
@@ -96,7 +96,7 @@ class Trainer:
             folder = resumed.folder if resumed else run_folder or new_run_folder(config.logging.folder)
             self.run_folder = Path(from_first_rank(str(folder)))
             self._open_data(stack)
-            self.learner = Learner(config, self.classes, self.ranks, self.device, self.dtype)
+            self.learner = Learner(config, self.classes, self.ranks, self.device, self.dtype, self._display.say)
             self.model = self.learner.model
             if resumed is not None:
                 self._restore(resumed.checkpoint)
@@ -153,7 +153,7 @@ class Trainer:
         say(f"{self.config.model.arch}: {parameters:,} parameters, {self.classes} classes, {precision} on {setup}")
         say(f"run {self.run_folder}")
         if self._progress and self.training_source:
-            left = self.training_source.steps_left(self._progress.images)
+            left = self._steps_left(self._progress)
             say(f"epoch {self.epoch + 1} goes on after {self._progress.images:,} images, with {left:,} steps to go")
         return log
 
@@ -194,16 +194,16 @@ class Trainer:
         source = self.training_source
         if source is None:
             raise ConfigurationError("training.eval_only=1: there is no training set open")
-        planned, most = source.steps_left(begun.images), self.config.training.max_steps
+        planned, most = self._steps_left(begun), self.config.training.max_steps
         if most:
             planned = min(planned, max(most - self.steps, 0))
-        run = EpochRun(begun, self.ranks, self.config.training.batch_size, self.device)
+        run = EpochRun(begun, self.ranks, self._sizes(begun.epoch).batch_size, self.device)
         self._train_steps(source, run, begun, planned)
         self._progress = progress = run.progress()
         if run.steps < planned:
             raise TrainingError(f"{source.path}: expected {planned} more batches in this epoch, found {run.steps}")
         _demand_finite(begun.epoch, progress.loss)
-        complete = source.steps_left(progress.images) == 0
+        complete = self._steps_left(progress) == 0
         rate = progress.images_per_second
         return EpochResult(progress.loss, progress.steps, complete, rate, progress.seconds)
 
@@ -212,14 +212,14 @@ class Trainer:
         if not planned:
             return
         epoch, training, world = begun.epoch, self.config.training, self.ranks.world
-        resolution = resolution_of_epoch(self.config.resolution, epoch)
+        sizes = self._sizes(epoch)
         rates = self._rates(source, begun)
-        title = f"epoch {epoch + 1}/{training.epochs} {resolution} px"
-        images_planned = begun.images + planned * training.batch_size * world
+        title = f"epoch {epoch + 1}/{training.epochs} {sizes.side} px"
+        images_planned = begun.images + planned * sizes.batch_size * world
         seed_generators(training.seed, epoch, self.ranks.rank)
         self.learner.train()
         self._agreement.begin()
-        with closing(source.epoch(epoch, resolution)) as batches, ExitStack() as stack:
+        with closing(source.epoch(epoch, sizes.side, sizes.batch_size)) as batches, ExitStack() as stack:
             shown = self._display.batches(islice(batches, planned), images_planned, title, begun.images)
             stack.enter_context(closing(shown))
             for step, (images, labels) in enumerate(shown, begun.steps):
@@ -235,10 +235,20 @@ class Trainer:
 
     def _rates(self, source: Source, begun: EpochProgress) -> list[float]:
         """The learning rates of the steps that the ranks of now make in an epoch."""
-        steps = begun.steps - begun.leg_steps + source.steps_left(begun.images)
-        images = begun.leg_images + steps * self.config.training.batch_size * self.ranks.world
+        steps = begun.steps - begun.leg_steps + self._steps_left(begun)
+        images = begun.leg_images + steps * self._sizes(begun.epoch).batch_size * self.ranks.world
         done = begun.leg_images / max(images, 1)
-        return epoch_learning_rates(self.config.lr, self.config.training.epochs, begun.epoch, steps, done).tolist()
+        epochs = range(self.config.training.epochs)
+        steps_by_epoch = [source.steps_left(0, self._sizes(epoch).batch_size) for epoch in epochs]
+        return epoch_learning_rates(self.config.lr, steps_by_epoch, begun.epoch, steps, done).tolist()
+
+    def _sizes(self, epoch: int) -> EpochSizes:
+        return sizes_of_epoch(self.config.resolution, self.config.training, epoch)
+
+    def _steps_left(self, progress: EpochProgress) -> int:
+        """Whole batches for each rank in what is left of an epoch."""
+        assert self.training_source is not None
+        return self.training_source.steps_left(progress.images, self._sizes(progress.epoch).batch_size)
 
     # Stopping, checkpoints
 
@@ -314,7 +324,7 @@ class Trainer:
             self._save_and_stop(stop.number)
         if self.log is None:
             return
-        resolution = resolution_of_epoch(self.config.resolution, epoch)
+        resolution = self._sizes(epoch).side
         entry = self.log.write(
             **self._scored(scores),
             epoch=epoch,
@@ -322,6 +332,7 @@ class Trainer:
             train_time=result.seconds,
             images_per_second=result.images_per_second,
             resolution=resolution,
+            batch_size=self._sizes(epoch).batch_size,
             steps=result.steps,
         )
         self._display.say(

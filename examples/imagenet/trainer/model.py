@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from .config import ModelConfig
 from .errors import ConfigurationError
+from .networks import OWN_NETWORKS, last_norms, make_own_network
 
-__all__ = ["BlurPoolConv2d", "apply_blurpool", "load_weights", "make_model", "parameter_groups", "plain_weights"]
+__all__ = ["BlurPoolConv2d", "apply_blurpool", "load_weights", "make_model", "plain_weights"]
 
 # Below this many input channels (the first convolution on RGB) blurring costs more than it gives.
 _LEAST_BLURRED_CHANNELS = 16
@@ -55,7 +55,10 @@ def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Modu
     if config.pretrained:
         model = _pretrained(config.arch, classes)
     else:
-        model = models.get_model(config.arch, weights=None, num_classes=classes)
+        own = make_own_network(config.arch, classes)
+        model = own or models.get_model(config.arch, weights=None, num_classes=classes)
+    if config.zero_init:
+        _begin_as_identity(model, config.arch)
     if use_blurpool:
         apply_blurpool(model)
     if config.weights:
@@ -66,6 +69,8 @@ def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Modu
 def _pretrained(arch: str, classes: int) -> nn.Module:
     from torchvision import models
 
+    if arch in OWN_NETWORKS:
+        raise ConfigurationError(f"model.pretrained=1: there are no weights for {arch}: use model.weights")
     weights = models.get_model_weights(arch)
     # The older weights are those of the plain recipe, and the ones that `pretrained=True` has always meant.
     model = models.get_model(arch, weights=getattr(weights, "IMAGENET1K_V1", weights.DEFAULT))
@@ -74,6 +79,17 @@ def _pretrained(arch: str, classes: int) -> nn.Module:
         parent, _, key = name.rpartition(".")
         setattr(model.get_submodule(parent), key, nn.Linear(last.in_features, classes))
     return model
+
+
+def _begin_as_identity(model: nn.Module, arch: str) -> None:
+    """The scale of each residual block's last batch norm is 0 (Goyal et al., 2017)."""
+    norms = [norm for norm in last_norms(model) if isinstance(norm, nn.BatchNorm2d)]
+    if not norms:
+        raise ConfigurationError(
+            f"model.zero_init=1 is for residual networks with batch norms: {arch} has no such blocks"
+        )
+    for norm in norms:
+        nn.init.zeros_(norm.weight)
 
 
 def plain_weights(weights: dict[str, Any]) -> dict[str, Any]:
@@ -94,22 +110,3 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ConfigurationError(
             f"model.weights={path}: expected the state dict of this network, as final_weights.pt holds it: {error}"
         ) from error
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters for the optimizer in two groups: those of batch norms, never decayed, and all others.
-
-    A batch norm is told by its type: a test of names for 'bn' misses the ones inside ResNet's `downsample`.
-    """
-    norm_parameters = [
-        parameter
-        for module in model.modules()
-        if isinstance(module, _NormBase)
-        for parameter in module.parameters(recurse=False)
-    ]
-    known = {id(parameter) for parameter in norm_parameters}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [
-        {"params": norm_parameters, "weight_decay": 0.0},
-        {"params": others, "weight_decay": weight_decay},
-    ]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ffx.errors import FfxWarning
 
 from .checkpoint import Checkpoint, find_checkpoint, find_newest_run, read_checkpoint
-from .config import TrainerConfig
+from .config import ResolutionConfig, RunConfig, TrainerConfig
 from .distributed import Ranks, from_first_rank
 from .errors import CheckpointError
+from .schedule import EpochSizes, sizes_of_epoch
 
 __all__ = ["AUTO", "DAMAGED", "Resumed", "check_same_training", "choose_run", "has_other_batches", "resume_together"]
 
@@ -45,6 +48,9 @@ _MAY_CHANGE = {
     "dist.port",
 }
 _BATCH = "training.batch_size"
+_SCHEDULE = "resolution.schedule"
+# These decide images and batches of each epoch together.
+_SIZES = {"resolution.min_res", "resolution.max_res", "resolution.start_ramp", "resolution.end_ramp", _SCHEDULE, _BATCH}
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,9 @@ def _free_name(path: Path) -> Path:
 
 def has_other_batches(checkpoint: Checkpoint, config: TrainerConfig, world: int) -> bool:
     """Whether the ranks or their batches are other ones than when the checkpoint was written."""
-    return (checkpoint.world, checkpoint.params.get(_BATCH)) != (world, config.training.batch_size)
+    now = config.as_params()
+    then = {name: checkpoint.params.get(name, now[name]) for name in (_BATCH, _SCHEDULE)}
+    return checkpoint.world != world or any(then[name] != now[name] for name in then)
 
 
 def check_same_training(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ranks) -> None:
@@ -126,8 +134,15 @@ def check_same_training(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ra
     changed = [
         f"{name}: {then[name]!r} then, {now[name]!r} now"
         for name in now
-        if name not in {*_MAY_CHANGE, _BATCH} and name in then and then[name] != now[name]
+        if name not in {*_MAY_CHANGE, *_SIZES} and name in then and then[name] != now[name]
     ]
+    epochs = range(checkpoint.epoch, config.training.epochs)
+    sizes, sizes_then = _sizes_of(now, epochs), _sizes_of({**now, **then}, epochs)
+    changed += [
+        f"images of epoch {epoch + 1}: {before.side} px then, {after.side} px now"
+        for epoch, before, after in zip(epochs, sizes_then, sizes, strict=True)
+        if before.side != after.side
+    ][:1]
     if changed:
         raise CheckpointError(
             f"run {checkpoint.uuid} was started with other options ({'; '.join(changed)}): resume with the same ones, "
@@ -135,21 +150,37 @@ def check_same_training(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ra
         )
     # Evaluating alone changes nothing.
     if not config.training.eval_only and has_other_batches(checkpoint, config, ranks.world):
-        _check_batch(checkpoint, config, ranks)
+        _check_batches(checkpoint, sizes_then, sizes, config, ranks)
 
 
-def _check_batch(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ranks) -> None:
-    size, size_then = config.training.batch_size, checkpoint.params.get(_BATCH, 0)
-    batch, batch_then = ranks.world * size, checkpoint.world * size_then
-    both = f"{checkpoint.world} x {size_then} = {batch_then} then, {ranks.world} x {size} = {batch} now"
-    if batch != batch_then and not config.training.allow_batch_change:
-        share, rest = divmod(batch_then, ranks.world)
-        same = "" if rest else f"--{_BATCH}={share} keeps it; "
+def _sizes_of(params: Mapping[str, Any], epochs: Iterable[int]) -> list[EpochSizes]:
+    values = {name.partition(".")[2]: params[name] for name in _SIZES}
+    training = RunConfig(batch_size=values.pop("batch_size"))
+    return [sizes_of_epoch(ResolutionConfig(**values), training, epoch) for epoch in epochs]
+
+
+def _check_batches(
+    checkpoint: Checkpoint,
+    sizes_then: Sequence[EpochSizes],
+    sizes: Sequence[EpochSizes],
+    config: TrainerConfig,
+    ranks: Ranks,
+) -> None:
+    world, world_then = ranks.world, checkpoint.world
+    pairs = [(before.batch_size, after.batch_size) for before, after in zip(sizes_then, sizes, strict=True)]
+    other = [(before, after) for before, after in pairs if before * world_then != after * world]
+    before, after = (other or pairs or [(0, 0)])[0]
+    batch, batch_then = world * after, world_then * before
+    both = f"{world_then} x {before} = {batch_then} then, {world} x {after} = {batch} now"
+    if other and not config.training.allow_batch_change:
+        share, rest = divmod(batch_then, world)
+        option = f"{share} in --{_SCHEDULE}" if config.resolution.schedule else f"--{_BATCH}={share}"
+        same = "" if rest else f"{option} keeps it; "
         raise CheckpointError(
             f"run {checkpoint.uuid} had another batch of all ranks together ({both}): {same}"
             "--training.allow_batch_change=1 goes on with this one, with other numbers of steps and the learning rate "
             "as it stands"
         )
     if ranks.is_main:
-        effect = "other batch norms" if batch == batch_then else "other steps and batch norms"
-        warnings.warn(f"run {checkpoint.uuid} goes on with other ranks ({both}): {effect}", FfxWarning, stacklevel=2)
+        effect = "other steps and batch norms" if other else "other batch norms"
+        warnings.warn(f"run {checkpoint.uuid} goes on with other ranks ({both}): {effect}", FfxWarning, stacklevel=3)

@@ -89,17 +89,15 @@ class Source(ABC):
         """Batches an epoch and rank."""
 
     @abstractmethod
-    def epoch(self, epoch: int, resolution: int) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, resolution: int, batch_size: int = 0) -> Generator[Batch, None, None]:
         """This rank's batches of an epoch: images `[batch, 3, resolution, resolution]`, labels `int64[batch]`.
 
-        Behind `load_state_dict`, those that were left of it.
+        Behind `load_state_dict`, those that were left of it. Without a size, batches have that of `purpose`.
         """
 
-    def steps_left(self, images: int) -> int:
+    def steps_left(self, images: int, batch_size: int = 0) -> int:
         """Whole batches for each rank in what is left of an epoch of which all ranks together took so many images."""
-        if not images:
-            return len(self)
-        return max(self.images - images, 0) // self.purpose.ranks.world // self.purpose.batch_size
+        return max(self.images - images, 0) // self.purpose.ranks.world // (batch_size or self.purpose.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
         """How far the consumer has come: plain numbers and texts, the same on all ranks."""
@@ -176,14 +174,20 @@ class SyntheticSource(CountingSource):
         self.purpose = purpose
 
     def __len__(self) -> int:
-        return max(1, self.images // (self.purpose.batch_size * self.purpose.ranks.world))
+        return self.steps_left(0)
 
-    def epoch(self, epoch: int, resolution: int) -> Generator[Batch, None, None]:
+    def steps_left(self, images: int, batch_size: int = 0) -> int:
+        """See `Source`. Of few images a batch can be made as well."""
+        steps = super().steps_left(images, batch_size)
+        return steps if images else max(1, steps)
+
+    def epoch(self, epoch: int, resolution: int, batch_size: int = 0) -> Generator[Batch, None, None]:
         """See `Source`."""
         purpose = self.purpose
-        steps = self.steps_left(self._begin(epoch))
+        size = batch_size or purpose.batch_size
+        steps = self.steps_left(self._begin(epoch), size)
         generator = torch.Generator().manual_seed(purpose.seed + purpose.ranks.rank)
-        shape = (purpose.batch_size, 3, resolution, resolution)
+        shape = (size, 3, resolution, resolution)
         images = torch.randn(shape, generator=generator).to(purpose.device, purpose.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.randint(self.classes, shape[:1], generator=generator).to(purpose.device)

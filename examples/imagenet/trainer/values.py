@@ -10,9 +10,22 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Architecture", "Check", "Choice", "RealNumber", "Switch", "Text", "WholeNumber"]
+__all__ = [
+    "Architecture",
+    "Check",
+    "Choice",
+    "Milestones",
+    "RealNumber",
+    "Stage",
+    "Stages",
+    "Switch",
+    "Text",
+    "WholeNumber",
+    "stages_of",
+]
 
-_USUAL_NETWORKS = ("resnet18", "resnet50")
+# The last three are of this trainer's own (`networks`).
+_USUAL_NETWORKS = ("resnet18", "resnet50", "scratch_resnet50", "cifar_resnet18", "cifar_resnet18_no_norm")
 _SWITCH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
@@ -136,3 +149,53 @@ class Architecture:
         if value not in models.list_models(module=models):
             raise ValueError(value)
         return str(value)
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """Epochs in rising order, with commas between them."""
+
+    expected: str = "epochs in rising order, such as 30,60,80"
+
+    def parse(self, value: Any) -> str:
+        """See `Check`."""
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        epochs = [WholeNumber(1).parse(part) for part in parts]
+        if epochs != sorted(set(epochs)):
+            raise ValueError(value)
+        return ",".join(map(str, epochs))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From an epoch on, images have this side (pixels) and batches this many images a rank; 0: as everywhere else."""
+
+    epoch: int
+    side: int
+    batch_size: int = 0
+
+
+def stages_of(text: str) -> tuple[Stage, ...]:
+    """The stages that `Stages` accepts as text; none of an empty one."""
+    return tuple(Stage(*map(int, part.split(","))) for part in text.split(";") if part)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """`epoch,side,batch` with semicolons between them; the batch may be left out."""
+
+    expected: str = "'epoch,side,batch;...' in rising epochs from 0 (without ',batch': training.batch_size), or nothing"
+
+    def parse(self, value: Any) -> str:
+        """See `Check`."""
+        stages = []
+        for part in (part for part in str(value).split(";") if part.strip()):
+            words = part.split(",")
+            if len(words) not in (2, 3):
+                raise ValueError(value)
+            numbers = [WholeNumber(least).parse(word) for word, least in zip(words, (0, 1, 1), strict=False)]
+            stages.append(numbers)
+        epochs = [stage[0] for stage in stages]
+        if epochs != sorted(set(epochs)) or epochs[:1] not in ([], [0]):
+            raise ValueError(value)
+        return ";".join(",".join(map(str, stage)) for stage in stages)
