@@ -9,7 +9,7 @@ import warnings
 from ..errors import FfxWarning
 from ..kernels.jpeg import MOST_SCANS
 from ..kernels.turbojpeg import library
-from .jpeg_markers import SCAN, segments
+from .jpeg_markers import MOST_SEGMENTS, SCAN, segments
 
 __all__ = ["jpeg_damage"]
 
@@ -54,6 +54,8 @@ def jpeg_damage(data: bytes) -> str | None:
     picture = _Picture(data)
     if picture.scans > MOST_SCANS:
         return f"{picture.scans} scans; encoders make about ten"
+    if picture.segments > MOST_SEGMENTS:
+        return f"more than {MOST_SEGMENTS} segments; encoders make about ten"
     turbojpeg = _declared()
     if turbojpeg is None:
         return None
@@ -89,20 +91,28 @@ class _Picture:
     Attributes:
         size: bytes of the whole file.
         data: the bytes that remain.
+        segments: how many there were; nobody looks beyond one more than `MOST_SEGMENTS`.
         scans: how many there are.
         last_scan: the bytes of the last one, its coded data and what is left over.
     """
 
     def __init__(self, data: bytes) -> None:
-        kept = [segment for segment in segments(data) if segment.marker not in _DESCRIPTIONS]
-        scans = [segment for segment in kept if segment.marker == SCAN]
+        kept = bytearray(data[:2])
+        self.segments, self.scans, self.last_scan = 0, 0, b""
+        for marker, start, stop in segments(data):
+            self.segments += 1
+            if self.segments > MOST_SEGMENTS:
+                break
+            if marker not in _DESCRIPTIONS:
+                kept += data[start:stop]
+            if marker == SCAN:
+                self.scans += 1
+                self.last_scan = data[start:stop]
         self.size = len(data)
-        self.data = b"".join([data[:2], *(data[start:stop] for _, start, stop in kept)])
-        self.scans = len(scans)
-        self.last_scan = data[scans[-1].start : scans[-1].stop] if scans else b""
+        self.data = bytes(kept)
 
     def is_harmless(self, left_over: int) -> bool:
-        """Whether so many bytes between the last code that was needed and the end mark are no sign of damage."""
+        """Whether so many bytes between the last code and the end mark are no damage; warns where they might be."""
         if left_over <= _FEW_LEFT_OVER:
             return True
         padding = self.last_scan[len(self.last_scan.rstrip(b"\x00\xff")) :]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["END", "SCAN", "Segment", "count_scans", "segments"]
+__all__ = ["END", "MOST_SEGMENTS", "SCAN", "Segment", "count_scans", "segments"]
 
 SCAN, END = 0xDA, 0xD9
+# Of so many, each as large as it may be, a JPEG of 4 GiB is made; to walk over more small ones takes only time.
+MOST_SEGMENTS = 65536
 _STANDALONE = (0x01, *range(0xD0, 0xDA))
 # FF FF is a fill byte before a marker; FF 00 is a byte of coded data, or one that is out of place.
 _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
@@ -48,5 +51,8 @@ def segments(data: bytes, position: int = 2) -> Iterator[Segment]:
 
 
 def count_scans(data: bytes, position: int = 2) -> int:
-    """How many scans a JPEG's picture has from `position` on: none of those in previews, and behind its end."""
-    return sum(segment.marker == SCAN for segment in segments(data, position))
+    """How many scans a JPEG's picture has from `position` on: none of those in previews, and behind its end.
+
+    Only `MOST_SEGMENTS` segments are looked at.
+    """
+    return sum(segment.marker == SCAN for segment in itertools.islice(segments(data, position), MOST_SEGMENTS))

@@ -143,6 +143,15 @@ def test_segments_lie_within_the_data_and_end():
     assert list(segments(b"\xff\xd8\xff\xda")) == [Segment(0xDA, 2, 4)]
 
 
+def test_segments_without_number_are_refused_at_once():
+    start = time.process_time()
+    for segment in (b"\xff\xfe\0\2", b"\xff\xdd\0\4\0\0"):
+        assert "65536 segments" in jpeg_damage(JPEG[:20] + segment * 5_000_000 + JPEG[20:])
+        assert jpeg_damage(JPEG[:20] + segment * 5_000 + JPEG[20:]) is None
+    # To look at all of them takes more than ten.
+    assert time.process_time() - start < 2.0
+
+
 def test_much_behind_the_picture_costs_little():
     data = JPEG + b"\xff\xda\0\1" * 10_000_000
     start = time.process_time()
