@@ -33,6 +33,27 @@ def _transparent_palette(image: Image.Image) -> bytes:
     return _saved(image.quantize(16), "png", transparency=3)
 
 
+def _exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def _with_strays(jpeg: bytes) -> bytes:
+    """With bytes between the segments before its data, a marker's beginning and stuffing among them."""
+    start, first, *others, end = split(jpeg)
+    assert others[-1][1:2] == b"\xda"
+    return b"".join([start, first, *(b"stray\xff\0\xff" + part for part in others), end])
+
+
+def _scan_bytes(jpeg: bytes) -> int:
+    return len(split(jpeg)[-2])
+
+
+def _other_bytes(count: int) -> bytes:
+    return np.random.default_rng(5).integers(1, 255, count, np.uint8).tobytes()
+
+
 def _of_version_9(jpeg: bytes) -> bytes:
     return jpeg.replace(b"JFIF\0\1", b"JFIF\0\x09", 1)
 
@@ -57,7 +78,18 @@ def sound_images() -> dict[str, bytes]:
         "JPEG of an unknown version of JFIF": _of_version_9(ordinary),
         "JPEG and other bytes behind": ordinary + b"something else" * 9,
         "two JPEGs in one file": ordinary + make_jpeg(make_picture(24, 24)).tobytes(),
+        "JPEG with 600 beginnings of scans behind": ordinary + b"\xff\xda" * 600,
+        "JPEG with 600 beginnings of scans in a preview": ordinary[:2]
+        + b"\xff\xe2\x04\xb2"
+        + b"\xff\xda" * 600
+        + ordinary[2:],
+        "JPEG with bytes between its segments": _with_strays(ordinary),
         "JPEG with bytes too many before its end": ordinary[:-2] + b"\x12\x34\x56" + _END,
+        "JPEG with up to an eighth too many": ordinary[:-2] + _other_bytes(_scan_bytes(ordinary) // 8) + _END,
+        "JPEG with much padding before its end": ordinary[:-2] + bytes(3000) + b"\xff\0" * 500 + b"\xff" * 9 + _END,
+        "JPEG, turned by EXIF": _saved(image, "jpeg", quality=92, exif=_exif(3)),
+        "PNG, turned by EXIF": _saved(image, "png", exif=_exif(3)),
+        "TIFF, turned": _saved(image, "tiff", exif=_exif(3)),
         "PNG": _saved(image, "png"),
         "PNG, grey": _saved(image.convert("L"), "png"),
         "PNG, grey and alpha": _saved(image.convert("LA"), "png"),
@@ -93,6 +125,13 @@ def damaged_images() -> dict[str, list[bytes]]:
         "JPEG of an unknown version of JFIF, cut": [_of_version_9(jpeg)[: len(jpeg) * 2 // 3] + _END],
         "JPEG without its end": [jpeg[:-2], progressive[:-2]],
         "JPEG with a hole of zeros": [jpeg[:hole] + bytes(len(jpeg) - hole - 2) + _END],
+        "JPEG with more than an eighth too many": [
+            jpeg[:-2] + _other_bytes(_scan_bytes(jpeg) // part) + _END for part in (1, 2, 4, 6)
+        ],
+        "JPEG with bytes between its segments, cut": [
+            _with_strays(jpeg)[: len(jpeg) * part // 100] + _END for part in range(40, 97, 8)
+        ],
+        "JPEG, progressive, with bytes too many between its scans": [_left_over_between_scans(progressive)],
         "JPEG of other bytes": [b"\xff\xd8\xff" + bytes(range(256))],
         "PNG, cut": [png[: len(png) * part // 100] for part in range(1, 99)],
         "PNG, changed": [png[: len(png) // 2] + b"\0\xff\0" + png[len(png) // 2 + 3 :]],
@@ -102,6 +141,12 @@ def damaged_images() -> dict[str, list[bytes]]:
         "JPEG of 1,000 scans": [scan_bomb(1000)],
         "PNG bomb": [png_bomb(65500, 65500)],
     }
+
+
+def _left_over_between_scans(progressive: bytes) -> bytes:
+    parts = split(progressive)
+    first = next(number for number, part in enumerate(parts) if part[1:2] == b"\xda")
+    return b"".join([*parts[: first + 1], _other_bytes(40), *parts[first + 1 :]])
 
 
 def jpeg_bomb(height: int, width: int, progressive: bool = False) -> bytes:

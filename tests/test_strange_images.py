@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ import pytest
 from PIL import Image, ImageFile
 
 from ffx import Loader, Reader
-from ffx.errors import FieldError, SampleError
+from ffx.errors import FfxWarning, FieldError, SampleError
 from ffx.fields import IntField, RGBImageField
 from ffx.fields.decoders import SimpleRGBImageDecoder
 from ffx.fields.rgb_image import as_pixels
 from ffx.format import IMAGE_MODES
 from ffx.writer import DatasetWriter
 from tests.pictures import encode_jpeg, make_picture
-from tests.strange_images import damaged_images, jpeg_bomb, scan_bomb, sound_images
+from tests.strange_images import HEIGHT, WIDTH, damaged_images, jpeg_bomb, scan_bomb, sound_images
 
 ROOT = Path(__file__).resolve().parent.parent
 MODES = {
@@ -43,9 +44,10 @@ def by_pillow(data: bytes) -> np.ndarray:
 def write(path, images, mode):
     field = RGBImageField(mode, jpeg_quality=95, **MODES[mode])
     samples = [(image, number) for number, image in enumerate(images)]
-    DatasetWriter(path, {"image": field, "label": IntField()}, num_workers=1, progress=False).from_indexed_dataset(
-        samples
-    )
+    writer = DatasetWriter(path, {"image": field, "label": IntField()}, num_workers=1, progress=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "a JPEG of .* bytes too many before its end", FfxWarning)
+        writer.from_indexed_dataset(samples)
 
 
 def decoded(path) -> np.ndarray:
@@ -115,6 +117,31 @@ def test_who_asks_pillow_for_it_gets_its_grey(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     data = damaged_images()["JPEG, cut"][60]
     np.testing.assert_array_equal(as_pixels(data), by_pillow(data))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_what_pillow_was_asked_for_reaches_other_processes(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    cut = damaged_images()["JPEG, cut"][60]
+    fields = {"image": RGBImageField("raw")}
+    writer = DatasetWriter(tmp_path / "cut.beton", fields, num_workers=2, progress=False, start_method=method)
+    writer.from_indexed_dataset([(cut,)] * 8, chunksize=1)
+    assert len(Reader(tmp_path / "cut.beton").metadata) == 8
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
+    with pytest.raises(SampleError, match="exceeds limit"):
+        writer.from_indexed_dataset([(sound_images()["PNG"],)] * 8, chunksize=1)
+
+
+@pytest.mark.parametrize("mode", ["raw", "jpg"])
+def test_bytes_too_many_are_warned_of_and_refused_where_warnings_are_errors(mode, tmp_path):
+    data = sound_images()["JPEG with up to an eighth too many"]
+    writer = DatasetWriter(tmp_path / "file.beton", {"image": RGBImageField(mode)}, num_workers=1, progress=False)
+    with pytest.warns(FfxWarning, match=f"a JPEG of {len(data)} bytes has"):
+        writer.from_indexed_dataset([(data,)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FfxWarning)
+        with pytest.raises(SampleError, match=r"sample 0.*bytes too many before its end"):
+            writer.from_indexed_dataset([(data,)])
 
 
 def test_the_limit_of_pixels_is_pillow_s(monkeypatch):

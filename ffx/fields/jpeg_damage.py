@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import re
+import warnings
 
+from ..errors import FfxWarning
 from ..kernels.jpeg import MOST_SCANS
 from ..kernels.turbojpeg import library
+from .jpeg_markers import MOST_SEGMENTS, SCAN, segments
 
 __all__ = ["jpeg_damage"]
 
@@ -15,13 +18,19 @@ _FLAGS = 8192 | 32768
 _WARNING = 0
 _GRAY, _CMYK = 6, 11
 _FIRST_CMYK_COLOURS = 3
-_START, _SCAN = b"\xff\xd8\xff", b"\xff\xda"
+_START = b"\xff\xd8\xff"
 _DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
 # Other warnings are of unusual headers, which change no pixel or all in the same way.
 _DAMAGE = ("Corrupt JPEG data", "Premature end")
-# Encoders may leave some bytes over before the end, as padding; where it is many, codes were read wrongly.
+# What all pixels were decoded without. Nothing can come behind it that this warning, the first, would hide.
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-_MOST_LEFT_OVER = 16
+# So few are no sign of anything.
+_FEW_LEFT_OVER = 16
+# Up to this part of the last scan they may be appended or a sign of codes read wrongly, which cannot be told apart.
+# Above, the picture was made without much that may belong to it.
+_MOST_LEFT_OVER = 1 / 8
+# FF before FF, which the library does not count as left over.
+_FILL = re.compile(rb"\xff+(?=\xff)")
 _FUNCTIONS = (
     "tjInitDecompress", "tjDestroy", "tjDecompressHeader3", "tjDecompress2", "tjGetErrorCode", "tjGetErrorStr2",
 )  # fmt: skip
@@ -36,13 +45,17 @@ def jpeg_damage(data: bytes) -> str | None:
     Returns:
         The warning; `None` where there is none, where the bytes are no JPEG or of a kind that the library refuses
         (and so does Pillow, or knows better), and where there is no library.
+
+    Warns:
+        FfxWarning: more bytes than usual are left over before the end, too few to call it damage.
     """
     if data[:3] != _START:
         return None
-    # Markers do not occur in coded data; a preview in the header has few.
-    scans = data.count(_SCAN)
-    if scans > MOST_SCANS:
-        return f"{scans} scans; encoders make about ten"
+    picture = _Picture(data)
+    if picture.scans > MOST_SCANS:
+        return f"{picture.scans} scans; encoders make about ten"
+    if picture.segments > MOST_SEGMENTS:
+        return f"more than {MOST_SEGMENTS} segments; encoders make about ten"
     turbojpeg = _declared()
     if turbojpeg is None:
         return None
@@ -50,7 +63,7 @@ def jpeg_damage(data: bytes) -> str | None:
     if not handle:
         return None
     try:
-        return _found_damage(turbojpeg, handle, _without_descriptions(data))
+        return _found_damage(turbojpeg, handle, picture)
     finally:
         turbojpeg.tjDestroy(handle)
 
@@ -70,22 +83,57 @@ def _declared() -> ctypes.CDLL | None:
     return turbojpeg
 
 
-def _without_descriptions(data: bytes) -> bytes:
-    """A JPEG without the segments of applications and comments before its first scan.
+class _Picture:
+    """A JPEG without what says nothing of its pixels: descriptions, bytes between segments, what follows its end.
 
-    The library tells the first warning only, and those of such segments say nothing of the coded data.
+    The library tells the first warning only, and those of such bytes would hide damage.
+
+    Attributes:
+        size: bytes of the whole file.
+        data: the bytes that remain.
+        segments: how many there were; nobody looks beyond one more than `MOST_SEGMENTS`.
+        scans: how many there are.
+        last_scan: the bytes of the last one, its coded data and what is left over.
     """
-    kept, place = [data[:2]], 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] not in (0xFF, _SCAN[1]):
-        stop = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if data[place + 1] not in _DESCRIPTIONS:
-            kept.append(data[place:stop])
-        place = stop
-    return b"".join([*kept, data[place:]])
+
+    def __init__(self, data: bytes) -> None:
+        kept = bytearray(data[:2])
+        self.segments, self.scans, self.last_scan = 0, 0, b""
+        for marker, start, stop in segments(data):
+            self.segments += 1
+            if self.segments > MOST_SEGMENTS:
+                break
+            if marker not in _DESCRIPTIONS:
+                kept += data[start:stop]
+            if marker == SCAN:
+                self.scans += 1
+                self.last_scan = data[start:stop]
+        self.size = len(data)
+        self.data = bytes(kept)
+
+    def is_harmless(self, left_over: int) -> bool:
+        """Whether so many bytes between the last code and the end mark are no damage; warns where they might be."""
+        if left_over <= _FEW_LEFT_OVER:
+            return True
+        padding = self.last_scan[len(self.last_scan.rstrip(b"\x00\xff")) :]
+        counted = len(_FILL.sub(b"", padding + b"\xff")) - 1
+        if counted >= left_over:
+            # Where much of it was taken for codes it is a hole.
+            return counted - left_over <= _FEW_LEFT_OVER
+        if left_over > _MOST_LEFT_OVER * len(self.last_scan):
+            return False
+        warnings.warn(
+            f"a JPEG of {self.size} bytes has {left_over} bytes too many before its end; its pixels are stored as "
+            "Pillow makes them, but look at it: where data are damaged there may be bytes left over, too",
+            FfxWarning,
+            stacklevel=2,
+        )
+        return True
 
 
-def _found_damage(turbojpeg: ctypes.CDLL, handle: int, data: bytes) -> str | None:
+def _found_damage(turbojpeg: ctypes.CDLL, handle: int, picture: _Picture) -> str | None:
     """The first warning in decoding at an eighth of the size, which reads all data and makes few pixels."""
+    data = picture.data
     words = (ctypes.c_int * 4)()
     places = [ctypes.addressof(words) + ctypes.sizeof(ctypes.c_int) * word for word in range(4)]
     failed = turbojpeg.tjDecompressHeader3(handle, data, len(data), *places) != 0
@@ -102,5 +150,5 @@ def _found_damage(turbojpeg: ctypes.CDLL, handle: int, data: bytes) -> str | Non
         return None
     warning = turbojpeg.tjGetErrorStr2(handle).decode("ascii", "replace")
     left_over = _LEFT_OVER.search(warning)
-    harmless = not warning.startswith(_DAMAGE) or (left_over and int(left_over[1]) <= _MOST_LEFT_OVER)
+    harmless = not warning.startswith(_DAMAGE) or (left_over and picture.is_harmless(int(left_over[1])))
     return None if harmless else warning

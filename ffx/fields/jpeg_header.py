@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .jpeg_markers import END, SCAN, count_scans
+
 __all__ = ["JpegHeader", "read_jpeg_header"]
 
 # Baseline, extended and progressive frames with Huffman coding: what every libjpeg decodes.
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
-_SCAN, _END, _ADOBE = 0xDA, 0xD9, 0xEE
+_ADOBE = 0xEE
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class JpegHeader:
         decodes_to_rgb: eight bits, grey or three components in a colour space that decoders guess right.
         complete: it ends with an end-of-image marker (padding and trailing bytes allowed).
         sampling: each component's sampling factors, (horizontal, vertical).
-        scans: how many begin behind the header (coded data hold no markers, so it can be counted without decoding).
+        scans: how many the picture has (coded data hold no markers, so they are counted without decoding).
     """
 
     width: int
@@ -40,7 +42,7 @@ class JpegHeader:
 def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
     """The header of a JPEG, or `None` where the bytes are no JPEG with Huffman coding.
 
-    Only the markers before the first scan are read, and the end is looked for.
+    The markers before the first scan are read, the end is looked for, and scans are counted.
     """
     data = data if isinstance(data, bytes) else bytes(data)
     if data[:3] != b"\xff\xd8\xff":
@@ -60,7 +62,7 @@ def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
             continue
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         segment = data[position + 4 : position + 2 + length]
-        if marker == _END or marker in _OTHER_FRAMES or length < 2 or len(segment) != length - 2:
+        if marker == END or marker in _OTHER_FRAMES or length < 2 or len(segment) != length - 2:
             return None
         if marker in _FRAMES:
             if frame is not None or len(segment) < 6 or len(segment) != 6 + 3 * segment[5]:
@@ -68,9 +70,11 @@ def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
             frame = (marker, segment)
         elif marker == _ADOBE and segment[:5] == b"Adobe" and len(segment) >= 12:
             adobe_transform = segment[11]
-        elif marker == _SCAN:
+        elif marker == SCAN:
             end = data.rfind(b"\xff\xd9", position + 2 + length)
-            return _header(frame, adobe_transform, end >= 0, data.count(b"\xff\xda", position))
+            # Most files have one; the second may lie in what follows the picture.
+            scans = 1 if data.find(b"\xff\xda", position + 2) < 0 else count_scans(data, position)
+            return _header(frame, adobe_transform, end >= 0, scans)
         position += 2 + length
     return None
 

@@ -26,6 +26,7 @@ from .encoder import Arena
 from .encoding import Job, encode_here
 from .output import AtomicFile
 from .pictures import with_encoded_pictures
+from .pillow_settings import PillowSettings
 from .sources import IndexedSource, Source, WebDatasetSource
 from .workers import encode_in_processes
 
@@ -190,7 +191,7 @@ class DatasetWriter:
         with AtomicFile(self.fname) as output:
             assert output.temporary is not None
             assembly = Assembly(self.fields, source.length, self.page_size)
-            job = Job(source, self.fields, self.seed, output.temporary)
+            job = Job(source, self.fields, self.seed, output.temporary, PillowSettings.of_this_process())
             self._encode(job, output.descriptor, assembly)
             assembly.finish(output.descriptor, class_names, self._settings())
             output.commit()

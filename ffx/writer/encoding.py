@@ -14,6 +14,7 @@ from ..fields.base import Field
 from .assembly import write_part
 from .blocks import BLOCK_BYTES
 from .encoder import Encoder, Part
+from .pillow_settings import PillowSettings
 from .sources import Source
 
 __all__ = ["Accept", "Advance", "Job", "Place", "describe", "encode_here", "encode_task"]
@@ -36,12 +37,14 @@ class Job:
         fields: field name -> field.
         seed: for random draws of fields.
         path: the file to write to.
+        pillow: what the parent has set.
     """
 
     source: Source
     fields: Mapping[str, Field]
     seed: int
     path: Path
+    pillow: PillowSettings
 
 
 class Place:

@@ -108,6 +108,7 @@ def worker_main(
         # Python's garbage collector writes into every object that it looks at: each inherited page would be copied.
         gc.freeze()
     torch.set_num_threads(1)
+    job.pillow.set()
     try:
         _Worker(connection, job, Place(shared, number)).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
