@@ -30,6 +30,11 @@ TINY = {
     "lr.lr": 0.05,
     "lr.lr_peak_epoch": 1,
     "data.num_workers": 1,
+    # Each has tests of its own; the others need not wait for them.
+    "validation.plain_resolution": 0,
+    "logging.tensorboard": "off",
+    "logging.wandb": "off",
+    "logging.curves": 0,
 }
 
 

@@ -302,7 +302,13 @@ def test_flip_at_validation_adds_the_outputs_of_the_mirror_image(tiny):
     for flip in (0, 1):
         with Trainer(tiny(**{"validation.lr_tta": flip})) as trainer, torch.no_grad():
             trainer.model.eval()
-            outputs[flip] = trainer.learner.outputs(images)
+            passes = []
+            hook = trainer.model.register_forward_hook(lambda *_, of=passes: of.append(1))
+            trainer.validate()
+            hook.remove()
+            # Nine images in batches of four.
+            assert len(passes) == 3 * (1 + flip)
+            outputs[flip] = trainer.learner.outputs(images, bool(flip))
             plain, mirrored = trainer.model(images), trainer.model(images.flip(3))
     assert torch.equal(outputs[0], plain)
     assert torch.equal(outputs[1], plain + mirrored)
@@ -317,7 +323,7 @@ def test_validation_counts_every_image_once(tiny, batch_size):
         trainer.model.eval()
         scores = trainer.validate()
         with torch.no_grad():
-            outputs = np.concatenate([trainer.learner.outputs(images).numpy() for images, _ in batches])
+            outputs = np.concatenate([trainer.learner.outputs(images, True).numpy() for images, _ in batches])
     labels = np.concatenate([labels.numpy() for _, labels in batches])
     ranked = np.argsort(-outputs, axis=1)
     assert scores.top_1 == pytest.approx(np.mean(ranked[:, 0] == labels))

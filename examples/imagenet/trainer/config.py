@@ -31,6 +31,7 @@ __all__ = [
 
 
 OPTIMIZERS = ("sgd", "adamw", "adam", "adagrad", "adadelta", "lars", "muon")
+_IF_INSTALLED = ("auto", "on", "off")
 _WITH_MOMENTUM = ("sgd", "lars", "muon")
 _WITH_WARMUP = ("step", "multistep", "cosine")
 
@@ -128,6 +129,13 @@ class LoggingConfig(_Section):
 
     folder: str = _option("runs", Text("a path"), "each run gets a folder of its own in this one")
     log_level: int = _option(1, WholeNumber(0, 2), "0: evaluate at the end only; 1: each epoch; 2: show the loss too")
+    tensorboard: str = _option("auto", Choice(_IF_INSTALLED), "curves for TensorBoard; auto: where it is installed")
+    wandb: str = _option(
+        "auto", Choice(_IF_INSTALLED), "Weights & Biases; auto: where it is installed and WANDB_API_KEY or _MODE is set"
+    )
+    wandb_project: str = _option("ffx", Text("a name"), "project there")
+    curves: bool = _option(True, Switch(), "draw curves.png at the end, where matplotlib is installed")
+    telemetry: float = _option(0.0, RealNumber(0), "seconds between samples of the GPU and the process; 0: none")
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,9 @@ class ValidationConfig(_Section):
     batch_size: int = _option(512, WholeNumber(1), "images a batch and rank")
     resolution: int = _option(224, WholeNumber(1), "side of the images, in pixels")
     lr_tta: bool = _option(True, Switch(), "add the outputs for an image and for its mirror image")
+    plain_resolution: int = _option(
+        224, WholeNumber(0), "at the end also without mirror images at this side, by ffx and by Pillow; 0: do not"
+    )
 
 
 @dataclass(frozen=True)

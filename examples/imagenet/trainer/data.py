@@ -11,6 +11,7 @@ from .distributed import Ranks
 from .errors import DataError
 from .ffx_source import FfxSource
 from .folder_source import FolderSource
+from .pillow_source import PillowSource, can_be_read_by_pillow
 from .schedule import sizes_of_epoch
 from .source import Purpose, Source, SyntheticSource
 
@@ -21,6 +22,7 @@ __all__ = [
     "Source",
     "SyntheticSource",
     "count_classes",
+    "open_plain_validation",
     "open_training",
     "open_validation",
 ]
@@ -73,6 +75,23 @@ def open_validation(config: TrainerConfig, ranks: Ranks, device: torch.device, d
         dtype=dtype,
     )
     return _open(config, config.data.val_dataset, max(1, config.data.synthetic_images // 10), purpose)
+
+
+def open_plain_validation(
+    config: TrainerConfig, ranks: Ranks, device: torch.device, dtype: torch.dtype
+) -> dict[str, Source]:
+    """The validation set once more, by who decodes it: `"ffx"` and `"pillow"`; what there is of the two.
+
+    A folder is Pillow's alone, a file in planar YUV ffx's.
+    """
+    if config.data.source == "synthetic":
+        return {}
+    source = open_validation(config, ranks, device, dtype)
+    if source.kind != "ffx":
+        return {"pillow": source}
+    if not can_be_read_by_pillow(source.path):
+        return {"ffx": source}
+    return {"ffx": source, "pillow": PillowSource(source.path, source.purpose)}
 
 
 def _open(config: TrainerConfig, path: str, synthetic_images: int, purpose: Purpose) -> Source:

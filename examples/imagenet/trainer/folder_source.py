@@ -23,7 +23,7 @@ from .errors import DataError
 from .signals import STOP_SIGNALS
 from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, CountingSource, Purpose
 
-__all__ = ["FolderSource", "normalize"]
+__all__ = ["FolderSource", "leave_signals_to_the_trainer", "normalize", "usable_cores"]
 
 
 class FolderSource(CountingSource):
@@ -81,9 +81,9 @@ class FolderSource(CountingSource):
             batch_size=batch_size or purpose.batch_size,
             sampler=self._order(epoch, self._begin(epoch)),
             drop_last=purpose.training,
-            num_workers=_usable_cores() if purpose.num_workers < 0 else purpose.num_workers,
+            num_workers=usable_cores() if purpose.num_workers < 0 else purpose.num_workers,
             pin_memory=purpose.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=leave_signals_to_the_trainer,
             # Its own, or it would draw from the process's generator.
             generator=torch.Generator(),
         )
@@ -106,7 +106,7 @@ class _Seeded(Dataset):
             return self._images[index]
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
+def leave_signals_to_the_trainer(worker: int) -> None:
     """A signal to all processes of a job must not end the workers before the checkpoint is written."""
     signal.set_wakeup_fd(-1)
     for number in STOP_SIGNALS:
@@ -145,5 +145,6 @@ def normalize(images: torch.Tensor, device: torch.device, dtype: torch.dtype) ->
     return ((images - mean) / std).to(dtype)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -55,7 +55,6 @@ class Learner:
     ) -> None:
         training = config.training
         self._device, self._dtype = device, dtype
-        self._adds_mirror_image = config.validation.lr_tta
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
@@ -103,18 +102,13 @@ class Learner:
         self.scaler.update()
         return loss
 
-    def outputs(self, images: torch.Tensor) -> torch.Tensor:
-        """The model's outputs; with `validation.lr_tta` those of the images and of their mirror images added."""
+    def outputs(self, images: torch.Tensor, adds_mirror_image: bool = False) -> torch.Tensor:
+        """The model's outputs, `float32[batch, classes]`; or the sums of those of images and of their mirror images."""
         with self._autocast():
             outputs = self.model(images)
-            if self._adds_mirror_image:
+            if adds_mirror_image:
                 outputs = outputs + self.model(images.flip(3))
         return outputs.float()
-
-    @property
-    def views(self) -> int:
-        """Outputs that `outputs` adds for each image."""
-        return 2 if self._adds_mirror_image else 1
 
     def _autocast(self) -> torch.autocast:
         enabled = self._dtype is not torch.float32

@@ -11,12 +11,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .agreement import Agreement, StopAgreed
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainerConfig
-from .data import Source, count_classes, open_training, open_validation
+from .data import Source, count_classes, open_plain_validation, open_training, open_validation
 from .display import Display
 from .distributed import Ranks, choose_device, from_first_rank, process_group, seed_generators, seed_step, share_buffers
 from .durable import write_durably
@@ -25,10 +25,12 @@ from .learner import Learner, choose_precision
 from .model import plain_weights
 from .progress import EpochProgress, EpochRun
 from .resuming import Resumed, has_other_batches, resume_together
-from .runlog import WEIGHTS, RunLog, describe_setup, new_run_folder
+from .runlog import LOG, WEIGHTS, RunLog, describe_setup, new_run_folder
 from .schedule import EpochSizes, epoch_learning_rates, sizes_of_epoch
 from .sealed import packed
 from .signals import StopRequest, name_of, status_of
+from .telemetry import Telemetry
+from .trackers import CURVES, Trackers, draw_curves, open_trackers
 from .validation import Scores, validate
 
 __all__ = ["EpochResult", "Trainer"]
@@ -101,6 +103,10 @@ class Trainer:
             if resumed is not None:
                 self._restore(resumed.checkpoint)
             self.log = self._open_log(resumed, config_name) if self.ranks.is_main else None
+            self._trackers: Trackers | None = None
+            self._telemetry: Telemetry | None = None
+            if self.ranks.is_main:
+                self._open_trackers(stack)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Trainer:
@@ -157,6 +163,13 @@ class Trainer:
             say(f"epoch {self.epoch + 1} goes on after {self._progress.images:,} images, with {left:,} steps to go")
         return log
 
+    def _open_trackers(self, stack: ExitStack) -> None:
+        config = self.config.logging
+        self._trackers = open_trackers(config, self.run_folder, self.config.as_params(), self.epoch)
+        stack.callback(self._trackers.close)
+        self._telemetry = Telemetry(self.run_folder, config.telemetry, self.device)
+        stack.callback(self._telemetry.close)
+
     # Training
 
     def train(self) -> None:
@@ -182,6 +195,8 @@ class Trainer:
         if self.ranks.is_main:
             weights = plain_weights(self.model.state_dict())
             write_durably(self.run_folder / WEIGHTS, packed(weights))
+            if self.config.logging.curves:
+                draw_curves(self.run_folder / LOG, self.run_folder / CURVES)
 
     def _out_of_steps(self) -> bool:
         return 0 < self.config.training.max_steps <= self.steps
@@ -297,17 +312,39 @@ class Trainer:
 
     def validate(self) -> Scores:
         """Evaluate the model on the validation set: every image counts once, on any number of ranks."""
-        resolution = self.config.validation.resolution
-        return validate(self.learner, self.validation_source, resolution, self._agreement, self._display)
+        asked = self.config.validation
+        return validate(
+            self.learner, self.validation_source, asked.resolution, self._agreement, self._display, asked.lr_tta
+        )
+
+    def validate_plainly(self) -> dict[str, float]:
+        """Evaluate once more as most papers do: `validation.plain_resolution`, and no mirror images.
+
+        Returns:
+            `plain_top_1`, `plain_top_5` of images that ffx decoded, `pillow_top_1`, `pillow_top_5` of Pillow's; those
+            of them that the data allow.
+        """
+        side, found = self.config.validation.plain_resolution, {}
+        if not side:
+            return {}
+        sources = open_plain_validation(self.config, self.ranks, self.device, self.dtype)
+        for name, source in sources.items():
+            with closing(source):
+                scores = validate(self.learner, source, side, self._agreement, self._display)
+            prefix = {"ffx": "plain"}.get(name, name)
+            found |= {f"{prefix}_top_1": scores.top_1, f"{prefix}_top_5": scores.top_5}
+            self._display.say(f"{side} px, no mirror images, decoded by {name}: top-1 {scores.top_1:.2%}")
+        return found
 
     def evaluate(self) -> Scores:
         """Evaluate the model and log the result; what `training.eval_only` does."""
         try:
             scores = self.validate()
+            plain = self.validate_plainly()
         except StopAgreed as stop:
             raise Interrupted(f"{name_of(stop.number)}: the evaluation was stopped", status_of(stop.number)) from stop
         if self.log is not None:
-            self.log.write(**self._scored(scores))
+            self._write_entry(**self._scored(scores), **plain)
             self._display.say(f"top-1 {scores.top_1:.2%}  top-5 {scores.top_5:.2%}  in {scores.seconds:.1f} s")
         return scores
 
@@ -319,14 +356,16 @@ class Trainer:
             return
         try:
             scores = self.validate()
+            plain = self.validate_plainly() if last else {}
         except StopAgreed as stop:
             # The epoch is trained: going on begins with its evaluation.
             self._save_and_stop(stop.number)
         if self.log is None:
             return
         resolution = self._sizes(epoch).side
-        entry = self.log.write(
+        entry = self._write_entry(
             **self._scored(scores),
+            **plain,
             epoch=epoch,
             train_loss=result.loss,
             train_time=result.seconds,
@@ -334,12 +373,21 @@ class Trainer:
             resolution=resolution,
             batch_size=self._sizes(epoch).batch_size,
             steps=result.steps,
+            **(self._telemetry.means() if self._telemetry else {}),
         )
         self._display.say(
             f"epoch {epoch + 1}/{self.config.training.epochs}  {resolution} px  loss {result.loss:.3f}  "
             f"top-1 {scores.top_1:.2%}  top-5 {scores.top_5:.2%}  {result.images_per_second:,.0f} images/s  "
             f"{entry['relative_time']:.0f} s"
         )
+
+    def _write_entry(self, **entry: Any) -> dict[str, Any]:
+        """A line of the log, and a point of every curve."""
+        assert self.log is not None
+        line = self.log.write(**entry)
+        if self._trackers:
+            self._trackers.write(line)
+        return line
 
     def _scored(self, scores: Scores) -> dict[str, float]:
         return {

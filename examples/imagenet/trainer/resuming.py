@@ -30,11 +30,6 @@ _MAY_CHANGE = {
     "data.val_dataset",
     "data.num_workers",
     "data.in_memory",
-    "logging.folder",
-    "logging.log_level",
-    "validation.batch_size",
-    "validation.resolution",
-    "validation.lr_tta",
     "training.eval_only",
     "training.distributed",
     "training.device",
@@ -47,6 +42,7 @@ _MAY_CHANGE = {
     "dist.address",
     "dist.port",
 }
+_MAY_CHANGE_ALL = ("logging.", "validation.")
 _BATCH = "training.batch_size"
 _SCHEDULE = "resolution.schedule"
 # These decide images and batches of each epoch together.
@@ -131,10 +127,9 @@ def check_same_training(checkpoint: Checkpoint, config: TrainerConfig, ranks: Ra
         CheckpointError: names each option with both values.
     """
     now, then = config.as_params(), checkpoint.params
+    fixed = [name for name in now if name not in {*_MAY_CHANGE, *_SIZES} and not name.startswith(_MAY_CHANGE_ALL)]
     changed = [
-        f"{name}: {then[name]!r} then, {now[name]!r} now"
-        for name in now
-        if name not in {*_MAY_CHANGE, *_SIZES} and name in then and then[name] != now[name]
+        f"{name}: {then[name]!r} then, {now[name]!r} now" for name in fixed if name in then and then[name] != now[name]
     ]
     epochs = range(checkpoint.epoch, config.training.epochs)
     sizes, sizes_then = _sizes_of(now, epochs), _sizes_of({**now, **then}, epochs)

@@ -30,8 +30,15 @@ class Scores:
 
 
 @torch.no_grad()
-def validate(learner: Learner, source: Source, resolution: int, agreement: Agreement, display: Display) -> Scores:
-    """Evaluate a model.
+def validate(
+    learner: Learner,
+    source: Source,
+    resolution: int,
+    agreement: Agreement,
+    display: Display,
+    adds_mirror_image: bool = False,
+) -> Scores:
+    """Evaluate a model on images of a side in pixels; if asked for, with the outputs of their mirror images added.
 
     Raises:
         TrainingError: there are no images.
@@ -49,7 +56,7 @@ def validate(learner: Learner, source: Source, resolution: int, agreement: Agree
         closing(display.batches(batches, source.images, "validation")) as shown,
     ):
         for number, (images, labels) in enumerate(shown):
-            sums += _count(learner.outputs(images), labels, learner.views)
+            sums += _count(learner.outputs(images, adds_mirror_image), labels, 1 + adds_mirror_image)
             if number < common and (decision := agreement.after_step()).stop:
                 raise StopAgreed(decision.stop)
     correct, among_five, loss, images_seen = sum_over_ranks(sums).tolist()
