@@ -12,7 +12,16 @@ import torch
 
 from ..errors import LoaderError
 
-__all__ = ["GlobalOrder", "Legs", "Ordered", "Share", "TraversalOrder", "has_repeats", "occurrences_in", "rank_and_world"]
+__all__ = [
+    "GlobalOrder",
+    "Legs",
+    "Ordered",
+    "Share",
+    "TraversalOrder",
+    "has_repeats",
+    "occurrences_in",
+    "rank_and_world",
+]
 
 # What of an epoch is done: `(ranks, samples that each of them took)`, one entry for each time that the epoch was begun
 # or gone on with.

@@ -105,7 +105,7 @@ def test_no_other_checkpoint_stands_in_for_one_of_another_version(tmp_path):
     save_checkpoint(tmp_path, make(1))
     path = save_checkpoint(tmp_path, make(2))
     path.write_bytes(sealed({"uuid": "a", "field_of_tomorrow": 1}))
-    with pytest.raises(CheckpointError, match="may be sound.*field_of_tomorrow"):
+    with pytest.raises(CheckpointError, match=r"may be sound.*field_of_tomorrow"):
         load_checkpoint(path)
 
 
