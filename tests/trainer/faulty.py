@@ -125,9 +125,9 @@ def _prepare(events, rank, records):
         self.seen = [float(total).hex() for total in images.double().sum((1, 2, 3))]
         return step(self, images, labels, rate)
 
-    def evaluating(self, images):
+    def evaluating(self, images, **options):
         _happen(events.pop(-1, None))
-        return outputs(self, images)
+        return outputs(self, images, **options)
 
     def adding(self, loss):
         add(self, loss)

@@ -2,7 +2,14 @@
 
 from ffx.errors import FfxError
 
-__all__ = ["CheckpointError", "ConfigurationError", "DamagedCheckpointError", "DataError", "Interrupted", "TrainingError"]
+__all__ = [
+    "CheckpointError",
+    "ConfigurationError",
+    "DamagedCheckpointError",
+    "DataError",
+    "Interrupted",
+    "TrainingError",
+]
 
 
 class ConfigurationError(FfxError, ValueError):
