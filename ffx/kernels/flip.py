@@ -5,14 +5,14 @@ from __future__ import annotations
 from llvmlite import ir
 
 from .compiling import compiled
-from .memory import copy_bytes
-from .sample import draw, own, own_float, source_of, target_of
+from .memory import copy_bytes, load_u32
+from .sample import is_mirrored, own, own_float, sample_id, source_of, target_of
 from .simd import Vectors, i8, vector_kernel
-from .step import OK, native_kernel
+from .step import OCCURRENCES, OK, RANDOM_KEY, native_kernel, word
 
 __all__ = ["HEIGHT", "OWN_WORDS", "PIXEL_BYTES", "PROBABILITY", "WIDTH", "flip_images", "mirror"]
 
-PROBABILITY = 0  # the bits of a float64
+PROBABILITY = 0  # the bits of a float64, which may be ALTERNATING
 HEIGHT = 1
 WIDTH = 2
 PIXEL_BYTES = 3
@@ -49,7 +49,8 @@ def mirror(source, target, height, width, pixel_bytes):
 def _flip(step, position):
     source, target = source_of(step, position), target_of(step, position)
     height, width, pixel_bytes = own(step, HEIGHT), own(step, WIDTH), own(step, PIXEL_BYTES)
-    if draw(step, position, 0) < own_float(step, PROBABILITY):
+    occurrence = load_u32(word(step, OCCURRENCES) + 4 * position)
+    if is_mirrored(word(step, RANDOM_KEY), sample_id(step, position), occurrence, own_float(step, PROBABILITY)):
         mirror(source, target, height, width, pixel_bytes)
     else:
         copy_bytes(target, source, height * width * pixel_bytes)
@@ -57,7 +58,7 @@ def _flip(step, position):
 
 @native_kernel
 def flip_images(step, first, stop, thread):
-    """Each image mirrored with PROBABILITY, else as it is."""
+    """Each image mirrored with PROBABILITY, or at every second time; else as it is."""
     for position in range(first, stop):
         _flip(step, position)
     return OK

@@ -18,7 +18,7 @@ import numpy as np
 
 from .compiling import compiled
 
-__all__ = ["epoch_key", "operation_key", "philox4x32", "seed_from", "stream_uniform", "uniform"]
+__all__ = ["alternating_key", "epoch_key", "operation_key", "philox4x32", "seed_from", "stream_uniform", "uniform"]
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -79,6 +79,11 @@ def operation_key(pipeline: str, position: int) -> int:
 def epoch_key(seed: int, epoch: int, operation: int) -> int:
     """The Philox key of one operation in one epoch, as an int64 word."""
     return int(np.uint64(_digest("epoch", seed, epoch, operation)).view(np.int64))
+
+
+def alternating_key(seed: int, epoch: int, operation: int) -> int:
+    """The key of an operation that alternates: the same in all epochs, but for its last bit, which is 1 in odd ones."""
+    return epoch_key(seed, 0, operation) & ~1 | epoch & 1
 
 
 def seed_from(key: int, sample_ids: np.ndarray) -> int:

@@ -1,16 +1,32 @@
-"""What every native step of a transform needs: where a sample lies, and its random numbers."""
+"""What every native step of a transform needs: where a sample lies, its random numbers, and what they decide."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from .compiling import compiled
 from .crop import random_crop
 from .memory import load_f64, load_u32, load_u64
 from .rng import uniform
 from .step import OCCURRENCES, OWN, RANDOM_KEY, SAMPLE_IDS, SOURCE, SOURCE_BYTES, TARGET, TARGET_BYTES, word
 
-__all__ = ["draw", "draw_crop", "draw_flip", "own", "own_float", "sample_id", "source_of", "target_of"]
+__all__ = [
+    "ALTERNATING",
+    "draw",
+    "draw_crop",
+    "draw_flip",
+    "is_mirrored",
+    "own",
+    "own_float",
+    "sample_id",
+    "source_of",
+    "target_of",
+]
+
+# In the place of a flip's probability: mirrored at every second time.
+ALTERNATING = 2.0
+_ONE = np.uint64(1)
 
 
 @njit(inline="always")
@@ -66,8 +82,25 @@ def draw_crop(step, bounds, height, width, sample, occurrence):
     )
 
 
+@compiled
+def is_mirrored(key, sample, occurrence, chance):
+    """Whether a flip mirrors a sample.
+
+    Args:
+        key: of the flip in this epoch.
+        sample: its index in the file.
+        occurrence: how often it came before in this epoch.
+        chance: the flip's probability; or `ALTERNATING`, for a key by `rng.alternating_key`: whether the first epoch's
+            first time is mirrored depends on the sample, and each repeat and each further epoch turns that round.
+    """
+    if chance == ALTERNATING:
+        is_first = uniform(np.uint64(key) | _ONE, sample, 0, 0) < 0.5
+        is_turned = (np.uint64(key) + np.uint64(occurrence)) & _ONE != 0
+        return is_first != is_turned
+    return chance > 0.0 and uniform(key, sample, occurrence, 0) < chance
+
+
 @njit(inline="always")
 def draw_flip(step, probability, key, sample, occurrence):
     """1 where a flip done in passing mirrors a sample, else 0; by the own words with its probability and key."""
-    chance = own_float(step, probability)
-    return 1 if chance > 0.0 and uniform(own(step, key), sample, occurrence, 0) < chance else 0
+    return 1 if is_mirrored(own(step, key), sample, occurrence, own_float(step, probability)) else 0

@@ -1,5 +1,6 @@
 """FFCV's protocol for operations, and the plan that the loader runs."""
 
+from ..kernels.rng import stream_uniform
 from .allocation_query import AllocationQuery
 from .compiler import Compiler
 from .graph import Graph
@@ -21,4 +22,5 @@ __all__ = [
     "PipelineSpec",
     "Plan",
     "State",
+    "stream_uniform",
 ]

@@ -40,7 +40,8 @@ class NativeStep:
         keep: whatever must stay alive while addresses in `words` are in use.
         accepts_flip: the kernel can mirror its result: `(probability word, key word)` are the
             indices into `words` that the planner fills in when a flip is fused; else `None`.
-        flip_probability: set by a flip that can be fused into the step before it.
+        flip_probability: set by a flip that can be fused into the step before it: a probability, or
+            `ffx.kernels.sample.ALTERNATING`.
         room: set where a batch's result is one row of bytes, not a row of samples: called with the batch's
             input, it returns how many bytes that is.
     """
@@ -91,7 +92,7 @@ class Operation(ABC):
     - `is_parallel`: accepted, without meaning here (the loader divides the work).
     - `with_indices`: it gets the samples' indices in the file (`uint64[n]`) as a further argument.
     - `with_random`: it gets `uint64[n, 3]` random streams as the last argument: see
-      `ffx.kernels.rng`; numbers drawn from them depend on seed, epoch, sample and operation alone.
+      `ffx.pipeline.stream_uniform`; numbers drawn from them depend on seed, epoch, sample and operation alone.
     - `with_storage`: it gets the state of the storage as a further argument, as decoders do.
     - `with_file_data`: it gets the bytes of its `file_range` as a further argument, a tensor there.
 
@@ -102,12 +103,15 @@ class Operation(ABC):
     Attributes:
         per_sample: the function treats each sample by itself, so it may be called on parts of a
             batch by several threads at once. A subclass that changes `generate_code` says it again.
+        alternates: the key of its random streams is the same in every epoch, but for its last bit, which is 1 in
+            odd ones (`ffx.kernels.rng.alternating_key`).
         passes_flip_on: a flip behind it can be done by the operation before it.
         takes_pixel_steps: it has a method `generate_code_with(pixel_steps)`, whose function does the work of the
             operations behind it too.
     """
 
     per_sample: bool = False
+    alternates: bool = False
     passes_flip_on: bool = False
     takes_pixel_steps: bool = False
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..kernels.compiling import compiled
 from ..kernels.memory import float_bits
-from ..kernels.rng import epoch_key
+from ..kernels.rng import alternating_key, epoch_key
 from .compiler import Compiler
 from .graph import Declaration, Graph, Node
 from .operation import NativeStep, Operation, PixelStep
@@ -130,7 +130,7 @@ class Plan:
         for node, declaration in declarations.items():
             if node in made:
                 continue
-            key = epoch_key(seed, epoch, node.random_key)
+            key = _random_key(node, seed, epoch)
             kind = self._kind(declaration)
             step = Step(node, declaration, kind, key, declaration.native if kind is Kind.NATIVE else None)
             if kind is Kind.NATIVE:
@@ -138,7 +138,7 @@ class Plan:
                 _ = declaration.native.kernel.address
                 flip = self._fusable_flip(declarations, declaration)
                 if flip is not None:
-                    step = _fuse(step, declarations[flip], epoch_key(seed, epoch, flip.random_key))
+                    step = _fuse(step, declarations[flip], _random_key(flip, seed, epoch))
                     fused[flip.parent] = flip
             step = self._with_followers(step, declarations, fused)
             made.update(step.aliases)
@@ -241,6 +241,12 @@ class Called:
 
     def __call__(self, *arguments):
         return self.code(*arguments)
+
+
+def _random_key(node: Node, seed: int, epoch: int) -> int:
+    """The key of what a node draws in an epoch."""
+    make = alternating_key if getattr(node.operation, "alternates", False) else epoch_key
+    return make(seed, epoch, node.random_key)
 
 
 def _is_by_sample(step: Step, at_front: set[Node]) -> bool:

@@ -3,7 +3,7 @@
 from .color_jitter import RandomBrightness, RandomContrast, RandomSaturation
 from .common import Squeeze
 from .cutout import Cutout
-from .flip import RandomHorizontalFlip
+from .flip import AlternatingHorizontalFlip, RandomHorizontalFlip
 from .mixup import ImageMixup, LabelMixup, MixupToOneHot
 from .module import ModuleWrapper
 from .normalize import NormalizeImage
@@ -14,6 +14,7 @@ from .replace_label import ReplaceLabel
 from .translate import RandomTranslate
 
 __all__ = [
+    "AlternatingHorizontalFlip",
     "Convert",
     "Cutout",
     "ImageMixup",

@@ -125,9 +125,9 @@ def _prepare(events, rank, records):
         self.seen = [float(total).hex() for total in images.double().sum((1, 2, 3))]
         return step(self, images, labels, rate)
 
-    def evaluating(self, images, *mirrored):
+    def evaluating(self, images, *arguments, **options):
         _happen(events.pop(-1, None))
-        return outputs(self, images, *mirrored)
+        return outputs(self, images, *arguments, **options)
 
     def adding(self, loss):
         add(self, loss)

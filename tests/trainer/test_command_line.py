@@ -67,6 +67,9 @@ OTHER_VALUES = {
     "resolution.end_ramp": 9,
     "resolution.schedule": "0,96,8;2,128",
     "training.label_smoothing": 0.3,
+    "recipe.ema": 0.99,
+    "recipe.loss": "bce",
+    "recipe.stochastic_depth": 0.1,
 }
 
 
@@ -189,6 +192,12 @@ def test_file_of_options_cannot_run_code(tag, place, tmp_path):
         (["--resolution.start_ramp=3"], "start_ramp=3 is after resolution.end_ramp=0"),
         (["--model.pretrained=1", "--model.weights=a.pt"], "exclude each other"),
         (["--training.device=cpu", "--training.precision=fp16"], "fp16 needs a GPU"),
+        (["--recipe.ema=1.5"], "recipe.ema: expected a number from 0 to 1"),
+        (["--recipe.loss=mse"], "recipe.loss: expected ce or bce"),
+        (["--recipe.randaugment=31"], "recipe.randaugment: expected a whole number from 0 to 30"),
+        (["--recipe.alternating_flip=1", "--training.flip=0"], "alternating_flip=1 and training.flip=0 exclude each"),
+        (["--recipe.alternating_flip=1", "--data.source=synthetic"], "alternating_flip needs images"),
+        (["--recipe.randaugment=9", "--data.source=synthetic"], "recipe.randaugment needs images"),
         (["--config-file=rn18_configs/blurpool_17.yaml"], r"no such file .* did you mean blurpool_16.yaml\?"),
     ],
 )

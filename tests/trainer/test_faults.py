@@ -112,10 +112,35 @@ def test_other_trainings_go_on_as_well(tiny, changes):
     assert_same_end(stopped, straight)
 
 
+EVERYTHING = {
+    "model.arch": "resnet18",
+    "training.use_blurpool": 1,
+    "recipe.ema": 0.9,
+    "recipe.loss": "bce",
+    "recipe.mixup": 0.2,
+    "recipe.cutmix": 1,
+    "recipe.stochastic_depth": 0.3,
+    "recipe.randaugment": 9,
+    "recipe.alternating_flip": 1,
+}
+
+
+def test_training_with_every_recipe_goes_on_as_well(tiny):
+    straight = train(tiny(**EVERYTHING))
+    stopped = train(tiny(**EVERYTHING), STEPS + 1)
+    train(tiny(**EVERYTHING, **{"training.resume": str(stopped)}))
+    assert_same_end(stopped, straight)
+    one, other = (load_checkpoint(folder / "checkpoint.pt") for folder in (stopped, straight))
+    assert one.average["steps"] == other.average["steps"] == EPOCHS * STEPS
+    assert all(torch.equal(one.model[name], other.model[name]) for name in other.model)
+    assert [line["raw_top_1"] for line in log_of(stopped)] == [line["raw_top_1"] for line in log_of(straight)]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_folder_goes_on_with_the_same_images(tiny, picture_folder, workers):
     places = {"data.train_dataset": str(picture_folder / "train"), "data.val_dataset": str(picture_folder / "val")}
     changes = {**places, "training.epochs": 1, "lr.lr_peak_epoch": 0, "training.batch_size": 10}
+    changes |= {"recipe.randaugment": 9, "recipe.alternating_flip": 1}
     straight = train(tiny(**changes, **{"data.num_workers": 0}))
     stopped = train(tiny(**changes, **{"data.num_workers": workers}), 1)
     train(tiny(**changes, **{"data.num_workers": workers, "training.resume": str(stopped)}))

@@ -52,6 +52,33 @@ def test_blur_is_the_binomial_filter_of_each_channel():
     assert torch.equal(blurred, expected)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        lambda: nn.Conv2d(16, 24, 1, stride=2, bias=False),
+        lambda: nn.Conv2d(16, 24, 1, stride=(2, 3), groups=4),
+        lambda: nn.Conv2d(16, 24, 1, stride=2, padding=1),
+        lambda: nn.Conv2d(16, 24, 3, stride=2, padding=1, bias=False),
+    ],
+    ids=["1x1", "1x1 in groups", "1x1 with padding", "3x3"],
+)
+def test_blur_and_convolution_are_one_after_the_other_also_where_the_blur_takes_the_stride(conv, size):
+    blurred = BlurPoolConv2d(conv()).double()
+    images = torch.randn(3, 16, size, size + 1, dtype=torch.float64, requires_grad=True)
+    found = blurred(images)
+    weights = torch.randn_like(found)
+    row = torch.tensor([1.0, 2, 1], dtype=torch.float64) / 4
+    blur = torch.outer(row, row).expand(16, 1, 3, 3)
+    expected = blurred.conv(nn.functional.conv2d(images, blur, padding=1, groups=16))
+    torch.testing.assert_close(found, expected)
+    sources = [images, *blurred.parameters()]
+    one, other = (torch.autograd.grad((result * weights).sum(), sources) for result in (found, expected))
+    for gradient, expected_gradient in zip(one, other):
+        torch.testing.assert_close(gradient, expected_gradient)
+    assert list(blurred.state_dict()) == ["blur_filter", *(f"conv.{name}" for name in blurred.conv.state_dict())]
+
+
 def test_weights_file_is_loaded_also_when_it_was_saved_by_several_ranks(tmp_path):
     original = make_model(ModelConfig("shufflenet_v2_x0_5"), 4, use_blurpool=False)
     weights = original.state_dict()

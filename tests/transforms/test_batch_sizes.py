@@ -7,6 +7,7 @@ import torch
 from ffx.pipeline.allocation_query import allocate
 from ffx.pipeline.compiler import Compiler
 from ffx.transforms import (
+    AlternatingHorizontalFlip,
     Convert,
     Cutout,
     ImageMixup,
@@ -44,6 +45,7 @@ BY_SAMPLE = named(
     (RandomBrightness(0.9), IMAGES),
     (RandomContrast(0.9), IMAGES),
     (RandomHorizontalFlip(), IMAGES),
+    (AlternatingHorizontalFlip(), IMAGES),
     (RandomResizedCrop((0.2, 1.0), (0.7, 1.4), 5), IMAGES),
     (RandomSaturation(0.9), IMAGES),
     (RandomTranslate(3), IMAGES),

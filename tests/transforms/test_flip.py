@@ -1,4 +1,4 @@
-"""RandomHorizontalFlip: against NumPy, and its rate against the binomial distribution."""
+"""Flips: against NumPy, and the rate of random ones against the binomial distribution."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 
 from ffx.errors import PipelineError
 from ffx.kernels.flip import mirror
-from ffx.kernels.rng import uniform
-from ffx.transforms import RandomHorizontalFlip
+from ffx.kernels.rng import alternating_key, operation_key, uniform
+from ffx.transforms import AlternatingHorizontalFlip, RandomHorizontalFlip
 from tests.transforms.helpers import (
     all_forms,
     array_state,
@@ -103,3 +103,59 @@ def test_flip_on_tensors_is_the_flip_on_arrays():
 def test_flip_on_tensors_refuses_channels_that_come_first():
     with pytest.raises(PipelineError, match=r"before ToTorchImage\(\)"):
         RandomHorizontalFlip().declare_state_and_memory(tensor_state(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)))
+
+
+def alternating_streams(ids, epoch=0, occurrence=0, seed=1):
+    """The streams that the loader gives to an operation that alternates."""
+    streams = make_streams(ids)
+    streams[:, 0] = np.int64(alternating_key(seed, epoch, operation_key("image", 1))).view(np.uint64)
+    streams[:, 2] = occurrence
+    return streams
+
+
+def sides(ids, form=native, **place):
+    """Which images of a batch are mirrored."""
+    images = random_images(len(ids), height=3, width=5)
+    values = images if form is native else torch.from_numpy(images.copy())
+    result = form(AlternatingHorizontalFlip(), values, ids, alternating_streams(ids, **place))
+    return was_flipped(images, np.asarray(result))
+
+
+def test_alternating_flip_turns_round_in_every_epoch_and_at_every_repeat():
+    ids = np.array([5, 2**40, 0, 17, 2**33 + 5, 99, *range(200, 300)], dtype=np.uint64)
+    key = np.uint64(alternating_key(1, 0, operation_key("image", 1)) & (2**64 - 1))
+    first = np.array([uniform(key | np.uint64(1), one, 0, 0) < 0.5 for one in ids])
+    assert 0 < first.sum() < len(ids)
+    for epoch in range(4):
+        for occurrence in range(3):
+            expected = first ^ bool((epoch + occurrence) % 2)
+            np.testing.assert_array_equal(sides(ids, epoch=epoch, occurrence=occurrence), expected)
+
+
+def test_alternating_flip_mirrors_half_of_the_images_first_by_seed_and_image():
+    ids = np.arange(4000, dtype=np.uint64)
+    one, other = sides(ids), sides(ids, seed=2)
+    for flips in (one, other, one ^ other, one[1:] ^ one[:-1]):
+        assert abs(flips.sum() - len(flips) / 2) <= 5 * np.sqrt(len(flips) / 4)
+    chosen = [2, 3, 1999]
+    np.testing.assert_array_equal(sides(ids[chosen]), one[chosen])
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_forms_of_the_alternating_flip_agree(epoch):
+    ids = np.array([5, 2**40, 0, 17, 5, 99], dtype=np.uint64)
+    images = random_images(6)
+    streams = alternating_streams(ids, epoch, [0, 0, 0, 2, 1, 0])
+    expected = native(AlternatingHorizontalFlip(), images, ids, streams)
+    for values, compiled in ((images, True), (images, False), (torch.from_numpy(images.copy()), False)):
+        found = generated(AlternatingHorizontalFlip(), values, ids, streams, compiled)
+        np.testing.assert_array_equal(np.asarray(found), expected)
+    # The fifth is the first one's repeat.
+    flips = was_flipped(images, expected)
+    assert flips[0] != flips[4]
+    assert AlternatingHorizontalFlip.per_sample
+
+
+def test_alternating_flip_refuses_samples_that_are_no_images():
+    with pytest.raises(PipelineError, match=r"AlternatingHorizontalFlip expected images of shape \(height, width"):
+        AlternatingHorizontalFlip().declare_state_and_memory(array_state(np.zeros((2, 1))))

@@ -11,6 +11,7 @@ from ffx.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder, Si
 from ffx.loader import Loader, OrderOption
 from ffx.pipeline import Compiler, PipelineSpec
 from ffx.transforms import (
+    AlternatingHorizontalFlip,
     Cutout,
     ImageMixup,
     LabelMixup,
@@ -106,8 +107,9 @@ def test_native_steps_and_plain_python_agree(path, two_epochs):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_flip_alone_and_a_flip_in_the_decoder_choose_the_same_images(path):
-    decoder, flip = RandomResizedCropRGBImageDecoder((20, 24), scale=(1, 1), ratio=(1.2, 1.2)), RandomHorizontalFlip()
+@pytest.mark.parametrize("flip", [RandomHorizontalFlip(), AlternatingHorizontalFlip()])
+def test_a_flip_alone_and_a_flip_in_the_decoder_choose_the_same_images(path, flip):
+    decoder = RandomResizedCropRGBImageDecoder((20, 24), scale=(1, 1), ratio=(1.2, 1.2))
     fused = epochs(path, {"image": [decoder, flip], "label": None})[0]
     # A pipeline that wants the unflipped images keeps the flip out of the decoder.
     apart, straight = epochs(
@@ -116,6 +118,33 @@ def test_a_flip_alone_and_a_flip_in_the_decoder_choose_the_same_images(path):
     np.testing.assert_array_equal(fused, apart)
     flipped = [not np.array_equal(one, other) for one, other in zip(apart, straight)]
     assert 0 < sum(flipped) < SAMPLES
+
+
+def whole_images():
+    return RandomResizedCropRGBImageDecoder((20, 24), scale=(1, 1), ratio=(1.2, 1.2))
+
+
+ALTERNATING = {
+    "in the decoder": lambda: [whole_images(), AlternatingHorizontalFlip()],
+    "on its own": lambda: [SimpleRGBImageDecoder(), AlternatingHorizontalFlip()],
+    "on tensors": lambda: [SimpleRGBImageDecoder(), ToTensor(), AlternatingHorizontalFlip()],
+    "in a device's crop": lambda: [whole_images().on("cpu"), AlternatingHorizontalFlip()],
+}
+
+
+@pytest.mark.parametrize("form", ALTERNATING)
+def test_alternating_flip_shows_both_sides_of_each_image_in_two_epochs(path, form):
+    """Whatever form it takes, and of an image that comes twice an epoch within each."""
+    images = epochs(path, {"image": ALTERNATING[form](), "label": None}, count=4, indices=[*range(SAMPLES), 7])[0]
+    upright = Images().images
+    sides = [[] for _ in range(SAMPLES)]
+    for image in images:
+        (number,) = [n for n, one in enumerate(upright) if (one == image).all() or (one[:, ::-1] == image).all()]
+        sides[number].append(not np.array_equal(upright[number], image))
+    first = [side[0] for side in sides]
+    assert 0 < sum(first) < SAMPLES
+    assert sides.pop(7) == [first[7], not first[7], not first[7], first[7]] * 2
+    assert all(side == [side[0], not side[0]] * 2 for side in sides)
 
 
 def test_pipelines_that_start_before_a_transform_see_what_it_was_given(path):

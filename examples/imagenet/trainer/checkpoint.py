@@ -50,6 +50,7 @@ class Checkpoint:
         steps: that were made in all epochs.
         progress: in mid-epoch, how far the epoch has come (`EpochProgress.as_dict`); else empty.
         source: in mid-epoch, the state of the training set; else empty.
+        average: the state of the weights' moving average, if there is one; else empty.
     """
 
     uuid: str
@@ -64,6 +65,7 @@ class Checkpoint:
     steps: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:

@@ -22,6 +22,7 @@ __all__ = [
     "LoggingConfig",
     "ModelConfig",
     "OptionInfo",
+    "RecipeConfig",
     "ResolutionConfig",
     "RunConfig",
     "TrainerConfig",
@@ -190,6 +191,23 @@ class RunConfig(_Section):
 
 
 @dataclass(frozen=True)
+class RecipeConfig(_Section):
+    """What is done beyond FFCV's recipe, each by one option (section `recipe`)."""
+
+    ema: float = _option(
+        0.0, RealNumber(0, 1), "decay of a moving average of the weights, which is evaluated in their place; 0: none"
+    )
+    loss: str = _option("ce", Choice(("ce", "bce")), "cross entropy, or binary cross entropy of each class")
+    mixup: float = _option(0.0, RealNumber(0), "alpha of mixup; 0: none; with cutmix: one of them for each batch")
+    cutmix: float = _option(0.0, RealNumber(0), "alpha of CutMix; 0: none")
+    stochastic_depth: float = _option(
+        0.0, RealNumber(0, 1), "probability with which the last residual block is left out; 0: none is"
+    )
+    randaugment: int = _option(0, WholeNumber(0, 30), "magnitude of RandAugment's two operations; 0: none")
+    alternating_flip: bool = _option(False, Switch(), "mirror each image in every second epoch, instead of at random")
+
+
+@dataclass(frozen=True)
 class DistributedConfig(_Section):
     """How several processes find each other (section `dist`)."""
 
@@ -209,12 +227,14 @@ class TrainerConfig:
     logging: LoggingConfig = LoggingConfig()
     validation: ValidationConfig = ValidationConfig()
     training: RunConfig = RunConfig()
+    recipe: RecipeConfig = RecipeConfig()
     dist: DistributedConfig = DistributedConfig()
 
     def __post_init__(self) -> None:
         self._check_resolution()
         self._check_data()
         self._check_training()
+        self._check_recipe()
 
     def _check_resolution(self) -> None:
         resolution = self.resolution
@@ -254,6 +274,13 @@ class TrainerConfig:
                 f"lr.warmup_epochs={self.lr.warmup_epochs} goes with the schedules {', '.join(_WITH_WARMUP)}: "
                 f"{kind} has a rise of its own"
             )
+
+    def _check_recipe(self) -> None:
+        if self.recipe.alternating_flip and not self.training.flip:
+            raise ConfigurationError("recipe.alternating_flip=1 and training.flip=0 exclude each other")
+        for name in ("randaugment", "alternating_flip"):
+            if self.data.source == "synthetic" and getattr(self.recipe, name):
+                raise ConfigurationError(f"recipe.{name} needs images, data.source=synthetic has none: leave it out")
 
     def as_params(self) -> dict[str, Any]:
         """All options by their dotted names, as `params.json` holds them."""
@@ -300,6 +327,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "logging": LoggingConfig,
     "validation": ValidationConfig,
     "training": RunConfig,
+    "recipe": RecipeConfig,
     "dist": DistributedConfig,
 }
 

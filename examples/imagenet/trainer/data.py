@@ -47,6 +47,8 @@ def open_training(config: TrainerConfig, ranks: Ranks, device: torch.device, dty
         ranks=ranks,
         device=device,
         dtype=dtype,
+        alternating_flip=config.recipe.alternating_flip,
+        randaugment=config.recipe.randaugment,
     )
     source = _open(config, config.data.train_dataset, config.data.synthetic_images, purpose)
     sizes = (sizes_of_epoch(config.resolution, config.training, epoch) for epoch in range(config.training.epochs))

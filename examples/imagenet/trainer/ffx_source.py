@@ -11,9 +11,18 @@ import torch
 from ffx.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
 from ffx.loader import Loader, OrderOption
 from ffx.reader import Reader
-from ffx.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToDevice, ToTensor, ToTorchImage
+from ffx.transforms import (
+    AlternatingHorizontalFlip,
+    NormalizeImage,
+    RandomHorizontalFlip,
+    Squeeze,
+    ToDevice,
+    ToTensor,
+    ToTorchImage,
+)
 
 from .errors import DataError
+from .randaugment import RandAugment
 from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, Purpose, Source
 
 __all__ = ["FfxSource"]
@@ -64,13 +73,17 @@ class FfxSource(Source):
         return pipelines
 
     def _image_pipeline(self, purpose: Purpose) -> list[Any]:
-        front = [self._decoder, *([RandomHorizontalFlip()] if purpose.flip else [])]
+        flip = AlternatingHorizontalFlip if purpose.alternating_flip else RandomHorizontalFlip
+        front = [self._decoder, *([flip()] if purpose.flip else [])]
+        augment = [RandAugment(purpose.randaugment)] if purpose.randaugment else []
         if purpose.device.type == "cuda":
             normalize = NormalizeImage(IMAGENET_MEAN, IMAGENET_STD, purpose.dtype)
             # Bytes travel to the GPU, numbers are made there.
-            return [*front, ToTensor(), ToDevice(purpose.device), ToTorchImage(), normalize]
+            return [*front, ToTensor(), ToDevice(purpose.device), ToTorchImage(), *augment, normalize]
         # NumPy has no bfloat16; autocast makes it from float32.
         normalize = NormalizeImage(IMAGENET_MEAN, IMAGENET_STD, torch.float32)
+        if augment:
+            return [*front, ToTensor(), ToTorchImage(), *augment, normalize]
         return [*front, normalize, ToTensor(), ToTorchImage()]
 
     def __len__(self) -> int:

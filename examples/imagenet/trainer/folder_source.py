@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .errors import DataError
+from .randaugment import RANDAUGMENT_BINS, RANDAUGMENT_OPERATIONS
 from .signals import STOP_SIGNALS
 from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, CountingSource, Purpose
 
@@ -77,7 +78,7 @@ class FolderSource(CountingSource):
         purpose = self.purpose
         self._folder.transform = _folder_transform(purpose, resolution)
         loader = DataLoader(
-            _Seeded(self._folder, purpose.seed, epoch) if purpose.training else self._folder,
+            _Seeded(self._folder, purpose, epoch) if purpose.training else self._folder,
             batch_size=batch_size or purpose.batch_size,
             sampler=self._order(epoch, self._begin(epoch)),
             drop_last=purpose.training,
@@ -95,15 +96,31 @@ class FolderSource(CountingSource):
 class _Seeded(Dataset):
     """Images whose augmentations depend on seed, epoch and image alone."""
 
-    def __init__(self, images: Dataset, seed: int, epoch: int) -> None:
-        self._images, self._key = images, (seed, epoch)
+    def __init__(self, images: Dataset, purpose: Purpose, epoch: int) -> None:
+        self._images, self._seed, self._epoch = images, purpose.seed, epoch
+        self._alternates = purpose.flip and purpose.alternating_flip
+        self._augment = _rand_augment(purpose.randaugment) if purpose.randaugment else None
 
     def __getitem__(self, index: int) -> Any:
-        word = np.random.SeedSequence([*self._key, index]).generate_state(1, np.uint64)[0]
+        word = np.random.SeedSequence([self._seed, self._epoch, index]).generate_state(1, np.uint64)[0]
         # torchvision draws from torch's generator on the CPU, which the model may use as well.
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(int(word >> np.uint64(1)))
-            return self._images[index]
+            image, label = self._images[index]
+            if self._alternates and self._is_mirrored(index):
+                image = image.flip(2)
+            return image if self._augment is None else self._augment(image), label
+
+    def _is_mirrored(self, index: int) -> bool:
+        """In every second epoch; whether in the first one depends on seed and image."""
+        word = np.random.SeedSequence([self._seed, index], spawn_key=(0,)).generate_state(1, np.uint64)[0]
+        return (int(word >> np.uint64(63)) + self._epoch) % 2 == 1
+
+
+def _rand_augment(magnitude: int) -> Any:
+    from torchvision.transforms.v2 import RandAugment
+
+    return RandAugment(RANDAUGMENT_OPERATIONS, magnitude, RANDAUGMENT_BINS)
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:
@@ -119,7 +136,8 @@ def _folder_transform(purpose: Purpose, resolution: int) -> Any:
 
     if not purpose.training:
         return Compose([_CenterCrop(resolution), PILToTensor()])
-    return Compose([RandomResizedCrop(resolution), *([Flip()] if purpose.flip else []), PILToTensor()])
+    flips = purpose.flip and not purpose.alternating_flip
+    return Compose([RandomResizedCrop(resolution), *([Flip()] if flips else []), PILToTensor()])
 
 
 class _CenterCrop:

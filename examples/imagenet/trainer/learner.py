@@ -10,12 +10,16 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .averaging import MovingAverage
 from .compiled import CompiledModel
 from .config import TrainerConfig
-from .distributed import Ranks, seed_generators
+from .distributed import Ranks, seed_generators, share_buffers
 from .errors import CheckpointError, ConfigurationError
+from .losses import make_loss
+from .mixing import make_mix
 from .model import make_model
 from .optimizers import make_optimizer, set_rate
+from .stochastic_depth import apply_stochastic_depth
 
 __all__ = ["Learner", "choose_precision"]
 
@@ -41,6 +45,7 @@ class Learner:
 
     Attributes:
         model: the network on its device, not wrapped for several ranks.
+        average: a moving average of it, or `None`.
         optimizer, scaler, loss: what a step uses.
     """
 
@@ -53,13 +58,16 @@ class Learner:
         dtype: torch.dtype,
         say: Callable[[str], object] = _LOG.info,
     ) -> None:
-        training = config.training
+        training, recipe = config.training, config.recipe
         self._device, self._dtype = device, dtype
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
+        if recipe.stochastic_depth:
+            apply_stochastic_depth(model, recipe.stochastic_depth)
         self._memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=self._memory_format)
+        self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         # The wrapped model shares gradients. Validation uses the plain one: ranks may have more or fewer batches.
         self._wrapped: nn.Module = self.model
         if ranks.world > 1:
@@ -68,7 +76,8 @@ class Learner:
         self.optimizer = make_optimizer(training, self.model, config.lr.lr)
         self._grad_clip = training.grad_clip
         self.scaler = _make_scaler(enabled=dtype is torch.float16)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
+        self.loss = make_loss(config)
+        self._mix = make_mix(recipe, classes)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
 
@@ -78,6 +87,11 @@ class Learner:
         group = self.optimizer.param_groups[0]
         return group["lr"] / group.get("rate_share", 1.0)
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is evaluated, and what a training ends with: the moving average, or else the model."""
+        return self.average.network if self.average else self.model
+
     def train(self) -> None:
         """Steps come next."""
         self._wrapped.train()
@@ -86,6 +100,9 @@ class Learner:
         """One step with a learning rate; returns this rank's mean loss."""
         set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
+        if self._mix:
+            images, labels = self._mix(images, labels)
+        # Mixing gives up the layout.
         images = images.contiguous(memory_format=self._memory_format)
 
         def compute(model: nn.Module) -> torch.Tensor:
@@ -100,29 +117,44 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.update()
         return loss
 
-    def outputs(self, images: torch.Tensor, adds_mirror_image: bool = False) -> torch.Tensor:
-        """The model's outputs, `float32[batch, classes]`; or the sums of those of images and of their mirror images."""
+    def outputs(self, images: torch.Tensor, adds_mirror_image: bool = False, is_raw: bool = False) -> torch.Tensor:
+        """The outputs of what is evaluated (raw: of the model itself), `float32[batch, classes]`.
+
+        If asked for, the sums of those of the images and of their mirror images.
+        """
+        network = self.model if is_raw else self.evaluated
         with self._autocast():
-            outputs = self.model(images)
+            outputs = network(images)
             if adds_mirror_image:
-                outputs = outputs + self.model(images.flip(3))
+                outputs = outputs + network(images.flip(3))
         return outputs.float()
 
     def _autocast(self) -> torch.autocast:
         enabled = self._dtype is not torch.float32
         return torch.autocast(self._device.type, dtype=self._dtype if enabled else None, enabled=enabled)
 
+    def share_buffers(self) -> None:
+        """Give all ranks the first one's buffers. All of them call this together."""
+        share_buffers(self.model)
+        if self.average:
+            share_buffers(self.average.network)
+
     def state_dicts(self) -> dict[str, dict[str, Any]]:
-        """The state dicts of model, optimizer and scaler, by these names."""
+        """The state dicts of model, optimizer, scaler and average (empty without one), by these names."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
         }
 
-    def load(self, model: dict[str, Any], optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
+    def load(
+        self, model: dict[str, Any], optimizer: dict[str, Any], scaler: dict[str, Any], average: dict[str, Any]
+    ) -> None:
         """Take over such state dicts.
 
         Raises:
@@ -132,6 +164,8 @@ class Learner:
             self.model.load_state_dict(model)
             self.optimizer.load_state_dict(optimizer)
             self.scaler.load_state_dict(scaler)
+            if self.average:
+                self.average.load_state_dict(average)
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(f"the checkpoint does not fit the network of this configuration: {error}") from error
 

@@ -18,7 +18,7 @@ from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainerConfig
 from .data import Source, count_classes, open_plain_validation, open_training, open_validation
 from .display import Display
-from .distributed import Ranks, choose_device, from_first_rank, process_group, seed_generators, seed_step, share_buffers
+from .distributed import Ranks, choose_device, from_first_rank, process_group, seed_generators, seed_step
 from .durable import write_durably
 from .errors import CheckpointError, ConfigurationError, Interrupted, TrainingError
 from .learner import Learner, choose_precision
@@ -137,7 +137,7 @@ class Trainer:
                 f"run {checkpoint.uuid} has {checkpoint.classes} classes, these data have {self.classes}: "
                 "resume with the data that it was started with"
             )
-        self.learner.load(checkpoint.model, checkpoint.optimizer, checkpoint.scaler)
+        self.learner.load(checkpoint.model, checkpoint.optimizer, checkpoint.scaler, checkpoint.average)
         self.epoch, self.steps = checkpoint.epoch, checkpoint.steps
         if not checkpoint.progress or self.training_source is None:
             return
@@ -184,7 +184,7 @@ class Trainer:
             self._display.say(f"all {epochs} epochs are done already")
         while self.epoch < epochs and (self._progress or not self._out_of_steps()):
             result = self._train_epoch(self._progress or EpochProgress(self.epoch))
-            share_buffers(self.model)
+            self.learner.share_buffers()
             self._evaluate_after(result)
             if not result.complete:
                 break
@@ -193,7 +193,7 @@ class Trainer:
             if every and (self.epoch % every == 0 or self.epoch == epochs):
                 self._save()
         if self.ranks.is_main:
-            weights = plain_weights(self.model.state_dict())
+            weights = plain_weights(self.learner.evaluated.state_dict())
             write_durably(self.run_folder / WEIGHTS, packed(weights))
             if self.config.logging.curves:
                 draw_curves(self.run_folder / LOG, self.run_folder / CURVES)
@@ -390,7 +390,9 @@ class Trainer:
         return line
 
     def _scored(self, scores: Scores) -> dict[str, float]:
+        raw = {} if scores.raw_top_1 is None else {"raw_top_1": scores.raw_top_1}
         return {
+            **raw,
             "current_lr": self.learner.rate,
             "top_1": scores.top_1,
             "top_5": scores.top_5,

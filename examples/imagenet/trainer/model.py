@@ -21,6 +21,8 @@ _LEAST_BLURRED_CHANNELS = 16
 class BlurPoolConv2d(nn.Module):
     """A convolution with a stride behind a fixed 3x3 binomial blur, so that it does not alias.
 
+    Where the convolution is one of 1x1, the blur takes the stride: of the blurred pixels nobody else would be used.
+
     Source: Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019. The names `conv` and `blur_filter`
     are FFCV's, so weights that its example saved can be loaded.
     """
@@ -35,8 +37,13 @@ class BlurPoolConv2d(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Blur, then convolve."""
-        blurred = nn.functional.conv2d(images, self.blur_filter.to(images.dtype), padding=1, groups=images.shape[1])
-        return self.conv(blurred)
+        conv = self.conv
+        is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
+        blur, stride = self.blur_filter.to(images.dtype), conv.stride if is_pointwise else 1
+        blurred = nn.functional.conv2d(images, blur, stride=stride, padding=1, groups=images.shape[1])
+        if is_pointwise:
+            return nn.functional.conv2d(blurred, conv.weight, conv.bias, groups=conv.groups)
+        return conv(blurred)
 
 
 def apply_blurpool(module: nn.Module) -> None:

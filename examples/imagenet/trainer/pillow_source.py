@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ffx.format import IMAGE_MODES
+from ffx.fields.rgb_image import IMAGE_MODES
 from ffx.reader import Reader
 
 from .errors import DataError

@@ -51,6 +51,8 @@ class Purpose:
         on_error: what a file's image that cannot be used is: `"raise"` or `"substitute"`.
         ranks: the processes that share the images.
         device, dtype: of the images.
+        alternating_flip: mirror each image in every second epoch instead.
+        randaugment: magnitude of RandAugment; 0: none.
     """
 
     training: bool
@@ -63,6 +65,8 @@ class Purpose:
     ranks: Ranks
     device: torch.device
     dtype: torch.dtype
+    alternating_flip: bool = False
+    randaugment: int = 0
 
 
 class Source(ABC):

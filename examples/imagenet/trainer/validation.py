@@ -21,12 +21,16 @@ __all__ = ["Scores", "validate"]
 
 @dataclass(frozen=True)
 class Scores:
-    """What came of a validation: shares of the images whose label is the best guess, or among the best five."""
+    """What came of a validation: shares of the images whose label is the best guess, or among the best five.
+
+    Where a moving average is evaluated, `raw_top_1` is what the weights themselves have; else `None`.
+    """
 
     top_1: float
     top_5: float
     loss: float
     seconds: float
+    raw_top_1: float | None = None
 
 
 @torch.no_grad()
@@ -48,7 +52,7 @@ def validate(
     learner.model.eval()
     agreement.begin()
     purpose = source.purpose
-    sums = torch.zeros(4, dtype=torch.float64, device=purpose.device)
+    sums = torch.zeros(5, dtype=torch.float64, device=purpose.device)
     # Batches that every rank has; one of them may have one more.
     common = source.images // purpose.ranks.world // purpose.batch_size
     with (
@@ -56,14 +60,18 @@ def validate(
         closing(display.batches(batches, source.images, "validation")) as shown,
     ):
         for number, (images, labels) in enumerate(shown):
-            sums += _count(learner.outputs(images, adds_mirror_image), labels, 1 + adds_mirror_image)
+            sums[:4] += _count(learner.outputs(images, adds_mirror_image), labels, 1 + adds_mirror_image)
+            if learner.average:
+                raw = learner.outputs(images, adds_mirror_image, is_raw=True)
+                sums[4] += _count(raw, labels, 1 + adds_mirror_image)[0]
             if number < common and (decision := agreement.after_step()).stop:
                 raise StopAgreed(decision.stop)
-    correct, among_five, loss, images_seen = sum_over_ranks(sums).tolist()
+    correct, among_five, loss, images_seen, raw_correct = sum_over_ranks(sums).tolist()
     if not images_seen:
         raise TrainingError(f"{source.path}: there are no images to evaluate on")
     seconds = time.perf_counter() - start
-    return Scores(correct / images_seen, among_five / images_seen, loss / images_seen, seconds)
+    raw_top_1 = raw_correct / images_seen if learner.average else None
+    return Scores(correct / images_seen, among_five / images_seen, loss / images_seen, seconds, raw_top_1)
 
 
 def _count(outputs: torch.Tensor, labels: torch.Tensor, views: int) -> torch.Tensor:

@@ -1,0 +1,43 @@
+"""The loss of a training, for labels and for mixed ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .config import TrainerConfig
+
+__all__ = ["BinaryCrossEntropy", "make_loss"]
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Each class is a question of its own, answered by yes or no; the sum over classes, the mean over images.
+
+    Of a mixed image each class that is in it is a yes, whatever its share. The paper takes the mean over the classes,
+    with an optimizer to which the gradient's size is nothing; with the sum SGD's learning rates keep their order of
+    magnitude.
+
+    Source: Wightman, Touvron and Jégou, "ResNet strikes back", 2021.
+
+    Args:
+        label_smoothing: s; a yes is 1 - s + s / classes, a no s / classes.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The mean loss of outputs `[batch, classes]`, for labels `int64[batch]` or shares `[batch, classes]`."""
+        classes = outputs.shape[1]
+        if not targets.is_floating_point():
+            targets = nn.functional.one_hot(targets, classes)
+        answers = (targets > 0).float() * (1 - self.label_smoothing) + self.label_smoothing / classes
+        total = nn.functional.binary_cross_entropy_with_logits(outputs.float(), answers, reduction="sum")
+        return total / len(outputs)
+
+
+def make_loss(config: TrainerConfig) -> nn.Module:
+    """What `recipe.loss` and `training.label_smoothing` ask for."""
+    kind = BinaryCrossEntropy if config.recipe.loss == "bce" else nn.CrossEntropyLoss
+    return kind(label_smoothing=config.training.label_smoothing)
