@@ -24,6 +24,7 @@ COMMANDS = (
     "device_crop",
     "trace",
     "parity",
+    "recipes",
     "report",
 )
 
