@@ -23,7 +23,6 @@ from trainer.stochastic_depth import apply_stochastic_depth
 
 from ffx.errors import PipelineError
 from ffx.fields import IntField, RGBImageField
-from ffx.kernels.rng import uniform
 from tests.pictures import PictureDataset
 from tests.trainer.conftest import write_pictures
 from tests.transforms.helpers import array_state, generated, make_streams
@@ -336,23 +335,25 @@ def test_batch_becomes_what_torchvision_makes_of_each_image(kind, magnitude, mon
 
 
 def test_each_image_gets_two_operations_of_its_own_stream():
-    images = pictures(60, size=8)
-    ids = np.arange(100, 160, dtype=np.uint64)
+    images = pictures(90, size=8)
+    ids = np.arange(100, 190, dtype=np.uint64)
     streams = make_streams(ids)
     expected, names = [], set()
     for image, stream in zip(images, streams):
         image = image[None]
-        for number in range(2):
-            kind = OPERATIONS[int(uniform(*stream, 2 * number) * 14)]
-            names.add(kind.name)
-            image = kind.apply(image, 9, 1 if uniform(*stream, 2 * number + 1) < 0.5 else -1)
+        first, second, *signs = np.random.SeedSequence([int(word) for word in stream]).generate_state(4)
+        for number, sign in zip((first, second), signs):
+            kind = OPERATIONS[int(number / 2**32 * 14)]
+            names.add((kind.name, sign >> 31 if kind.has_sign else 0))
+            image = kind.apply(image, 9, -1 if sign >> 31 else 1)
         expected.append(image[0])
     before = images.clone()
     found = generated(RandAugment(9), images.contiguous(memory_format=torch.channels_last), ids, streams)
     assert torch.equal(found, torch.stack(expected))
     assert torch.equal(images, before)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    assert len(names) == 14
+    # Fourteen operations, nine of which have two directions.
+    assert len(names) == 14 + 9
 
 
 @pytest.mark.parametrize("values", [np.zeros((2, 3, 4, 4), np.uint8), torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, 3)])
