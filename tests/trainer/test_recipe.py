@@ -119,6 +119,18 @@ def test_binary_cross_entropy_asks_for_each_class_that_is_in_the_image(tiny, smo
         assert loss(outputs, targets).item() == pytest.approx(expected)
 
 
+def test_new_network_for_binary_cross_entropy_begins_at_one_yes_among_its_classes(tiny, tmp_path):
+    with Trainer(tiny(**{"recipe.loss": "bce", "data.classes": 50})) as trainer:
+        bias = trainer.model.fc.bias.detach()
+        torch.save(trainer.model.state_dict() | {"fc.bias": torch.arange(50.0)}, tmp_path / "weights.pt")
+    torch.testing.assert_close(bias.sigmoid(), torch.full((50,), 1 / 50))
+    given = {"recipe.loss": "bce", "data.classes": 50, "model.weights": str(tmp_path / "weights.pt")}
+    with Trainer(tiny(**given)) as trainer:
+        assert torch.equal(trainer.model.fc.bias.detach(), torch.arange(50.0))
+    with Trainer(tiny(**{"data.classes": 50})) as trainer:
+        assert trainer.model.fc.bias.detach().unique().numel() > 1
+
+
 def test_binary_cross_entropy_of_half_precision_is_computed_in_float32():
     outputs = torch.randn(4, 1000, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

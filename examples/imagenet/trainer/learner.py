@@ -12,7 +12,7 @@ from .averaging import MovingAverage
 from .config import TrainerConfig
 from .distributed import Ranks, seed_generators, share_buffers
 from .errors import CheckpointError, ConfigurationError
-from .losses import make_loss
+from .losses import begin_at_prior, make_loss
 from .mixing import make_mix
 from .model import make_model, parameter_groups
 from .stochastic_depth import apply_stochastic_depth
@@ -53,6 +53,8 @@ class Learner:
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
+        if recipe.loss == "bce" and not config.model.pretrained and not config.model.weights:
+            begin_at_prior(model, classes)
         if recipe.stochastic_depth:
             apply_stochastic_depth(model, recipe.stochastic_depth)
         self.model = model.to(device, memory_format=torch.channels_last)
