@@ -1,6 +1,7 @@
 """What each option of section `recipe` does, against NumPy and torchvision."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -18,15 +19,11 @@ from trainer.launch import launch
 from trainer.learner import Learner
 from trainer.loop import Trainer
 from trainer.losses import BinaryCrossEntropy
-from trainer.randaugment import OPERATIONS, RandAugment
 from trainer.stochastic_depth import apply_stochastic_depth
 
-from ffx.errors import PipelineError
 from ffx.fields import IntField, RGBImageField
-from ffx.kernels.rng import uniform
 from tests.pictures import PictureDataset
 from tests.trainer.conftest import write_pictures
-from tests.transforms.helpers import array_state, generated, make_streams
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -37,8 +34,6 @@ def weights_of(folder):
 
 
 def log_of(folder):
-    import json
-
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
 
 
@@ -118,6 +113,18 @@ def test_binary_cross_entropy_asks_for_each_class_that_is_in_the_image(tiny, smo
         answer = yes * (1 - smoothing) + smoothing / 4
         expected = -(answer * np.log(share) + (1 - answer) * np.log(1 - share)).sum() / 2
         assert loss(outputs, targets).item() == pytest.approx(expected)
+
+
+def test_new_network_for_binary_cross_entropy_begins_at_one_yes_among_its_classes(tiny, tmp_path):
+    with Trainer(tiny(**{"recipe.loss": "bce", "data.classes": 50})) as trainer:
+        bias = trainer.model.fc.bias.detach()
+        torch.save(trainer.model.state_dict() | {"fc.bias": torch.arange(50.0)}, tmp_path / "weights.pt")
+    torch.testing.assert_close(bias.sigmoid(), torch.full((50,), 1 / 50))
+    given = {"recipe.loss": "bce", "data.classes": 50, "model.weights": str(tmp_path / "weights.pt")}
+    with Trainer(tiny(**given)) as trainer:
+        assert torch.equal(trainer.model.fc.bias.detach(), torch.arange(50.0))
+    with Trainer(tiny(**{"data.classes": 50})) as trainer:
+        assert trainer.model.fc.bias.detach().unique().numel() > 1
 
 
 def test_binary_cross_entropy_of_half_precision_is_computed_in_float32():
@@ -299,69 +306,6 @@ def test_stochastic_depth_needs_residual_blocks(tiny):
         Trainer(tiny(**{"recipe.stochastic_depth": 0.1}))
     with pytest.raises(ConfigurationError, match="Sequential has none"):
         apply_stochastic_depth(nn.Sequential(nn.BatchNorm2d(3)), 0.1)
-
-
-# RandAugment
-
-
-class Chosen(v2.RandAugment):
-    """torchvision's, with an operation that is not drawn."""
-
-    def __init__(self, name, magnitude):
-        super().__init__(1, magnitude, 31)
-        self.name = name
-
-    def _get_random_item(self, space):
-        return self.name, space[self.name]
-
-
-def pictures(count, size=24):
-    images = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image, _ in PictureDataset(count, seed=4)]
-    return torch.stack([v2.functional.resize(image, [size, size + 5]) for image in images])
-
-
-def test_operations_are_those_of_torchvision():
-    assert [kind.name for kind in OPERATIONS] == list(v2.RandAugment._AUGMENTATION_SPACE)
-    assert [kind.has_sign for kind in OPERATIONS] == [sign for _, sign in v2.RandAugment._AUGMENTATION_SPACE.values()]
-
-
-@pytest.mark.parametrize("magnitude", [1, 9, 17, 30])
-@pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.name)
-def test_batch_becomes_what_torchvision_makes_of_each_image(kind, magnitude, monkeypatch):
-    images = pictures(4)
-    for sign in (1, -1) if kind.has_sign else (1,):
-        monkeypatch.setattr(torch, "rand", lambda *_, sign=sign: torch.tensor(0.75 if sign == 1 else 0.25))
-        expected = torch.stack([Chosen(kind.name, magnitude)(image) for image in images])
-        assert torch.equal(kind.apply(images, magnitude, sign), expected)
-
-
-def test_each_image_gets_two_operations_of_its_own_stream():
-    images = pictures(60, size=8)
-    ids = np.arange(100, 160, dtype=np.uint64)
-    streams = make_streams(ids)
-    expected, names = [], set()
-    for image, stream in zip(images, streams):
-        image = image[None]
-        for number in range(2):
-            kind = OPERATIONS[int(uniform(*stream, 2 * number) * 14)]
-            names.add(kind.name)
-            image = kind.apply(image, 9, 1 if uniform(*stream, 2 * number + 1) < 0.5 else -1)
-        expected.append(image[0])
-    before = images.clone()
-    found = generated(RandAugment(9), images.contiguous(memory_format=torch.channels_last), ids, streams)
-    assert torch.equal(found, torch.stack(expected))
-    assert torch.equal(images, before)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert len(names) == 14
-
-
-@pytest.mark.parametrize("values", [np.zeros((2, 3, 4, 4), np.uint8), torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, 3)])
-def test_randaugment_refuses_what_is_no_tensor_of_bytes(values):
-    from tests.transforms.helpers import tensor_state
-
-    state = array_state(values) if isinstance(values, np.ndarray) else tensor_state(values)
-    with pytest.raises(PipelineError, match=r"behind ToTorchImage\(\) and before NormalizeImage"):
-        RandAugment(9).declare_state_and_memory(state)
 
 
 # Sources

@@ -15,7 +15,7 @@ from .compiled import CompiledModel
 from .config import TrainerConfig
 from .distributed import Ranks, seed_generators, share_buffers
 from .errors import CheckpointError, ConfigurationError
-from .losses import make_loss
+from .losses import begin_at_prior, make_loss
 from .mixing import make_mix
 from .model import make_model
 from .optimizers import make_optimizer, set_rate
@@ -63,6 +63,8 @@ class Learner:
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
+        if recipe.loss == "bce" and not config.model.pretrained and not config.model.weights:
+            begin_at_prior(model, classes)
         if recipe.stochastic_depth:
             apply_stochastic_depth(model, recipe.stochastic_depth)
         self._memory_format = torch.channels_last if training.channels_last else torch.contiguous_format

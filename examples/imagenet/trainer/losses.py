@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from .config import TrainerConfig
 
-__all__ = ["BinaryCrossEntropy", "make_loss"]
+__all__ = ["BinaryCrossEntropy", "begin_at_prior", "make_loss"]
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -35,6 +37,20 @@ class BinaryCrossEntropy(nn.Module):
         answers = (targets > 0).float() * (1 - self.label_smoothing) + self.label_smoothing / classes
         total = nn.functional.binary_cross_entropy_with_logits(outputs.float(), answers, reduction="sum")
         return total / len(outputs)
+
+
+@torch.no_grad()
+def begin_at_prior(model: nn.Module, classes: int) -> None:
+    """Let a new network's answers begin at one yes among `classes`, by the bias of its last linear layer.
+
+    Else they begin at a half for each class, and the first steps of a thousand classes are hundreds of times too large.
+    Networks that end in another layer stay as they are.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if layers and layers[-1].out_features == classes and layers[-1].bias is not None:
+        layers[-1].bias.fill_(-math.log(max(classes - 1, 1)))
 
 
 def make_loss(config: TrainerConfig) -> nn.Module:

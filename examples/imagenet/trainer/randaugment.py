@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ffx.errors import PipelineError
-from ffx.pipeline import Operation, State, stream_uniform
+from ffx.pipeline import Operation, State
 
 __all__ = ["OPERATIONS", "RANDAUGMENT_BINS", "RANDAUGMENT_OPERATIONS", "RandAugment"]
 
@@ -106,8 +106,9 @@ class RandAugment(Operation):
     def generate_code(self) -> Callable:
         def augment(images: torch.Tensor, _, streams: np.ndarray) -> torch.Tensor:
             images = images.clone()
+            kinds, signs = _draw(streams)
             for number in range(RANDAUGMENT_OPERATIONS):
-                self._augment(images, *_draw(streams, number))
+                self._augment(images, kinds[:, number], signs[:, number])
             return images
 
         augment.with_random = True  # type: ignore[attr-defined]
@@ -123,8 +124,9 @@ class RandAugment(Operation):
                     images[rows] = kind.apply(images[rows], self.magnitude, sign)
 
 
-def _draw(streams: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each image which operation it gets as its so-manieth, and whether with sign 1 or -1."""
-    kinds = [int(stream_uniform(stream, 2 * number) * len(OPERATIONS)) for stream in streams]
-    signs = [1 if stream_uniform(stream, 2 * number + 1) < 0.5 else -1 for stream in streams]
-    return np.array(kinds), np.array(signs)
+def _draw(streams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each image's operations, as indices, and with which sign each of them is done: `[images, operations]`."""
+    count = RANDAUGMENT_OPERATIONS
+    words = np.array([np.random.SeedSequence(stream.tolist()).generate_state(2 * count) for stream in streams])
+    kinds = words[:, :count].astype(np.uint64) * np.uint64(len(OPERATIONS)) >> np.uint64(32)
+    return kinds, np.where(words[:, count:] >> 31, -1, 1)
