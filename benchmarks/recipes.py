@@ -244,7 +244,7 @@ def _train(training: Training, given: argparse.Namespace, files: Mapping[str, Pa
     }
     command = [sys.executable, str(_PROGRAM), *(f"--{name}={value}" for name, value in options.items())]
     command += [f"--{option}" for option in given.option]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ.copy())
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=os.environ.copy())
     if done.returncode:
         raise SystemExit(f"{training.key}: the training ended with {done.returncode}:\n{done.stderr[-2000:]}")
     logs = sorted(folder.glob("*/log"), key=lambda path: path.stat().st_mtime)

@@ -119,7 +119,7 @@ def _recipe_table(rows: Rows) -> str:
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     first = [row["top_1"] for row in rows if row["recipe"] == recipes[0]]
     lines = [
-        f"| recipe | epochs | seeds | top-1 % (TTA) | against {recipes[0]} | by ffx, plain | by Pillow, plain | seconds |",
+        f"| recipe | epochs | seeds | top-1 % | against {recipes[0]} | plain, by ffx | plain, by Pillow | seconds |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for recipe in recipes:
