@@ -33,6 +33,7 @@ EFFECTS = {
     "lr.final_lr": "test_cosine_rate_is_torchs_with_one_value_an_epoch",
     "lr.warmup_epochs": "test_warm_up_is_linear_from_0_to_the_course",
     "logging.folder": "test_run_folder_holds_params_log_weights_and_checkpoints",
+    "logging.log_folder": "test_second_folder_holds_the_same_log_also_behind_a_break",
     "logging.log_level": "test_log_level_0_evaluates_once_at_the_end",
     "validation.batch_size": "test_validation_counts_every_image_once",
     "validation.resolution": "test_resolution_follows_its_schedule",

@@ -31,6 +31,7 @@ _MAY_CHANGE = {
     "data.num_workers",
     "data.in_memory",
     "logging.folder",
+    "logging.log_folder",
     "logging.log_level",
     "validation.batch_size",
     "validation.resolution",
