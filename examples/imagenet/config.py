@@ -10,21 +10,18 @@ Flags, `--help` and defaults of `run.py` come from the fields here. `to_trainer_
 from __future__ import annotations
 
 import difflib
-import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 import checkout  # noqa: F401
-from trainer.config import TrainerConfig, all_options
+from trainer.config import TrainerConfig
 from trainer.errors import ConfigurationError
 from trainer.values import Architecture, Check, Choice, Milestones, RealNumber, Stages, Switch, Text, WholeNumber
 
-from ffx.errors import FfxWarning
-
 __all__ = [
     "DEFAULT_PROGRESSIVE_SCHEDULE",
+    "PRECISIONS",
     "ConfigurationError",
     "DataConfig",
     "DistributedConfig",
@@ -42,14 +39,8 @@ __all__ = [
 
 # For --batch-size 256 and --image-size 224; others stretch it.
 DEFAULT_PROGRESSIVE_SCHEDULE = "0,128,512;5,160,384;10,192,320;15,224,256"
-_BATCH_SIZE, _IMAGE_SIZE = 256, 224
-# Networks halve images five times.
-_SIDE_STEP = 32
-_PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "off": "fp32"}
-# Where the rate ends when nobody says so.
-_LAST_RATES = {"onecycle": 0.001}
-_LONG_TRAINING_EPOCHS = 10
-_HIGHEST_USUAL_ADAMW_RATE = 0.01
+# The words of --amp, and the trainer's.
+PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "off": "fp32"}
 
 
 def _setting(default: Any, check: Check, flag: str, help_text: str, option: str = "") -> Any:
@@ -88,15 +79,13 @@ class DataConfig(_Checked):
     path: str = _setting(
         "./imagenet", Text("a path"), "--data-path", "folder with train/ and val/, or with train*.ffcv and val*.ffcv"
     )
-    batch_size: int = _setting(
-        _BATCH_SIZE, WholeNumber(1), "--batch-size", "images a batch and GPU", "training.batch_size"
-    )
-    image_size: int = _setting(_IMAGE_SIZE, WholeNumber(1), "--image-size", "side of the images, in pixels")
+    batch_size: int = _setting(256, WholeNumber(1), "--batch-size", "images a batch and GPU", "training.batch_size")
+    image_size: int = _setting(224, WholeNumber(1), "--image-size", "side of the images, in pixels")
     workers: int = _setting(
         8,
         WholeNumber(-1),
         "--workers",
-        "processes (files: threads) that load, a GPU; -1: one a core",
+        "processes (files: threads) that load, a GPU; -1: as many as cores",
         "data.num_workers",
     )
     in_memory: bool = _setting(
@@ -173,7 +162,7 @@ class SchedulerConfig(_Checked):
 class OptimizationConfig(_Checked):
     """Optimizations"""
 
-    amp: str = _setting("fp16", Choice(tuple(_PRECISIONS)), "--amp", "mixed precision; fp16 without a GPU is off")
+    amp: str = _setting("fp16", Choice(tuple(PRECISIONS)), "--amp", "mixed precision; fp16 without a GPU is off")
     progressive_resize: bool = _setting(False, Switch(), "--progressive-resize", "images grow during the training")
     progressive_schedule: str = _setting(
         "", Stages(), "--progressive-schedule", f"how they do; with --progressive-resize {DEFAULT_PROGRESSIVE_SCHEDULE}"
@@ -263,126 +252,20 @@ class TrainingConfig(_Checked):
         Raises:
             ConfigurationError: settings exclude each other, or there are no data.
         """
-        self._warn_of_mistakes()
-        direct = {
-            setting.option: getattr(section, setting.name)
-            for section in self.sections()
-            for setting in settings_of(section)
-            if setting.option
-        }
-        made = {**direct, **self._learning(), **self._images(), **self._processes(), **self._data(options), **options}
-        return TrainerConfig.from_params(_without_unknown_telemetry(made))
+        # Late: it knows this module.
+        from translation import translate
+
+        return translate(self, options)
 
     def sections(self) -> tuple[Any, ...]:
         """The parts of the configuration, and this one itself, as flags are grouped."""
         parts = (self.data, self.model, self, self.optimizer, self.optimization, self.scheduler)
         return (*parts, self.distributed, self.output)
 
-    @property
-    def progressive_schedule(self) -> str:
-        """The images and batches from each epoch on, as the trainer takes them; empty when they stay as they are."""
-        own = self.optimization.progressive_schedule
-        return own or (self._default_schedule() if self.optimization.progressive_resize else "")
-
-    def _default_schedule(self) -> str:
-        stages = []
-        for part in DEFAULT_PROGRESSIVE_SCHEDULE.split(";"):
-            epoch, side, batch = map(int, part.split(","))
-            steps = max(1, round(side * self.data.image_size / _IMAGE_SIZE / _SIDE_STEP))
-            largest = self.data.image_size
-            own_side = largest if side == _IMAGE_SIZE else min(steps * _SIDE_STEP, largest)
-            stages.append(f"{epoch},{own_side},{max(1, round(batch * self.data.batch_size / _BATCH_SIZE))}")
-        return ";".join(stages)
-
-    def _learning(self) -> dict[str, Any]:
-        name, optimizer = self.scheduler.name, self.optimizer
-        return {
-            "model.zero_init": self.model.zero_init == "on" or (self.model.zero_init == "auto" and self._has_blocks()),
-            "lr.lr": self.scheduler.max_lr if name == "onecycle" else optimizer.lr,
-            "lr.final_lr": _LAST_RATES.get(name, 0.0),
-            "training.no_decay": "norms_and_biases" if optimizer.no_bn_weight_decay else "nothing",
-            "training.precision": self._precision(),
-        }
-
-    def _has_blocks(self) -> bool:
-        arch = self.model.arch
-        return arch.startswith(("resnet", "resnext", "wide_resnet")) or arch in ("scratch_resnet50", "cifar_resnet18")
-
-    def _precision(self) -> str:
-        amp = self.optimization.amp
-        if amp == "fp16" and not self._uses_gpu():
-            _warn("--amp fp16 needs a GPU, and this training has none: it computes in fp32 (--amp bf16 works here)")
-            return "fp32"
-        return _PRECISIONS[amp]
-
-    def _uses_gpu(self) -> bool:
-        # Late, because importing torch takes seconds.
-        import torch
-
-        return self.device != "cpu" and torch.cuda.is_available()
-
-    def _images(self) -> dict[str, Any]:
-        side = self.data.image_size
-        return {
-            "resolution.min_res": side,
-            "resolution.max_res": side,
-            "resolution.schedule": self.progressive_schedule,
-            "validation.resolution": side,
-            "validation.batch_size": self.data.batch_size,
-            "validation.lr_tta": False,
-        }
-
-    def _processes(self) -> dict[str, Any]:
-        if not self.distributed.enabled:
-            if self.distributed.world_size:
-                raise ConfigurationError("--world-size goes with --distributed, which is not there")
-            return {}
-        world = self.distributed.world_size
-        if not world:
-            import torch
-
-            world = max(1, torch.cuda.device_count()) if self._uses_gpu() else 1
-        return {"training.distributed": True, "dist.world_size": world}
-
-    def _data(self, options: dict[str, Any]) -> dict[str, Any]:
-        if self.data.s3_bucket:
-            raise ConfigurationError(
-                f"--s3-bucket {self.data.s3_bucket}: reading from S3 is not possible yet: copy the data to a disk "
-                "(aws s3 sync) and say where with --data-path"
-            )
-        if self.data.synthetic:
-            return {"data.source": "synthetic"}
-        if {"data.train_dataset", "data.val_dataset"} <= options.keys():
-            return {}
-        from data import find_data
-
-        places = find_data(self.data.path)
-        return {"data.train_dataset": str(places.train), "data.val_dataset": str(places.val)}
-
-    def _warn_of_mistakes(self) -> None:
-        """What is allowed, but hardly meant."""
-        default = get_default_config()
-        scheduler, optimizer = self.scheduler, self.optimizer
-        one_cycle = scheduler.name == "onecycle"
-        if one_cycle and optimizer.lr not in (default.optimizer.lr, scheduler.max_lr):
-            _warn(f"--lr {optimizer.lr:g} is not used: onecycle rises to --max-lr, {scheduler.max_lr:g}")
-        if not one_cycle and scheduler.max_lr not in (default.scheduler.max_lr, optimizer.lr):
-            _warn(f"--max-lr {scheduler.max_lr:g} is not used: {scheduler.name} begins at --lr, {optimizer.lr:g}")
-        first = int(scheduler.milestones.partition(",")[0])
-        if scheduler.name == "multistep" and self.epochs >= _LONG_TRAINING_EPOCHS and first >= self.epochs:
-            thirds = sorted({round(self.epochs * share) for share in (1 / 3, 2 / 3, 8 / 9)})
-            _warn(
-                f"the learning rate never falls: the first of --milestones {scheduler.milestones} is not before the "
-                f"end, epoch {self.epochs}; --milestones {','.join(map(str, thirds))} are at the same shares of it"
-            )
-        rate = scheduler.max_lr if one_cycle else optimizer.lr
-        if optimizer.name == "adamw" and rate > _HIGHEST_USUAL_ADAMW_RATE:
-            _warn(f"a learning rate of {rate:g} is high for adamw: 0.001 is usual")
-
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting as a front end or a document needs it; `option` is the trainer's where it takes the value as it is."""
+    """One setting as a command line needs it; `option` is the trainer's where that takes the value as it is."""
 
     name: str
     default: Any
@@ -409,20 +292,3 @@ def all_settings() -> Iterator[tuple[str, Setting]]:
 def get_default_config() -> TrainingConfig:
     """A new configuration, all defaults."""
     return TrainingConfig()
-
-
-def _without_unknown_telemetry(options: dict[str, Any]) -> dict[str, Any]:
-    """Telemetry is passed on where the trainer has it."""
-    known = {option.name for option in all_options()}
-    if "logging.telemetry" not in known:
-        if options.pop("logging.telemetry", 0):
-            raise ConfigurationError("--telemetry: this trainer samples nothing")
-    if "validation.plain_resolution" in known:
-        options.setdefault("validation.plain_resolution", 0)
-    return options
-
-
-def _warn(text: str) -> None:
-    # Once, and not by each of torchrun's processes.
-    if os.environ.get("RANK", "0") == "0":
-        warnings.warn(text, FfxWarning, stacklevel=4)

@@ -3,7 +3,7 @@
     python run.py --data-path ./imagenet --epochs 90 --progressive-resize --scheduler onecycle
     torchrun --nproc_per_node=4 run.py --data-path ./imagenet --distributed
 
-Flags translate to the options of the trainer, as docs/fast_pipeline.md lists them. Exit statuses and signals are those of
+Flags translate to options of the trainer: docs/fast_pipeline.md lists them. Exit statuses and signals are those of
 train_imagenet.py: a wrong flag 2, a failed training 1, SIGTERM and SIGUSR1 a checkpoint and 85, Ctrl-C one and 130.
 """
 

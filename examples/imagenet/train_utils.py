@@ -6,6 +6,7 @@ from typing import Any
 
 import checkout  # noqa: F401
 import torch
+from config import PRECISIONS
 from torch import nn
 from trainer.errors import ConfigurationError
 from trainer.learner import choose_precision
@@ -22,7 +23,6 @@ __all__ = [
 ]
 
 _BASE_BATCH = 256
-_PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "off": "fp32"}
 
 
 def autocast(amp: str, device: torch.device | str) -> torch.autocast:
@@ -31,10 +31,10 @@ def autocast(amp: str, device: torch.device | str) -> torch.autocast:
     Raises:
         ConfigurationError: another word, or fp16 on a CPU.
     """
-    if amp not in _PRECISIONS:
-        raise ConfigurationError(f"expected {', '.join(_PRECISIONS)}, found {amp!r}")
+    if amp not in PRECISIONS:
+        raise ConfigurationError(f"expected {', '.join(PRECISIONS)}, found {amp!r}")
     device = torch.device(device)
-    dtype = choose_precision(_PRECISIONS[amp], device)
+    dtype = choose_precision(PRECISIONS[amp], device)
     enabled = dtype is not torch.float32
     return torch.autocast(device.type, dtype=dtype if enabled else None, enabled=enabled)
 
