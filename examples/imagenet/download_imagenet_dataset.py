@@ -17,6 +17,7 @@ ImageNet's checksums are an error.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import os
 import re
@@ -43,7 +44,6 @@ _CHUNK_BYTES = 1 << 20
 _ATTEMPTS = 6
 _TIMEOUT_SECONDS = 60
 _LONGEST_WAIT_SECONDS = 60
-_CHANGED = 412
 _RANGE_WRONG = 416
 # Of the client's side: trying again changes nothing. These two may pass.
 _MAY_PASS = (408, 429)
@@ -90,10 +90,13 @@ def fetch(archive: Archive, source: str, folder: Path, wait_seconds: float = 1.0
         wait_seconds: before the second attempt; twice as long before each next one.
 
     Raises:
+        ConfigurationError: a URL of another kind than http or https.
         DataError: it cannot be fetched, or is another file.
     """
     if "://" not in source:
         return _checked(Path(source).expanduser(), archive)
+    if not source.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{source}: expected a file, or a link that begins with https:// or http://")
     folder.mkdir(parents=True, exist_ok=True)
     whole, part = folder / archive.name, folder / f"{archive.name}.part"
     if whole.exists():
@@ -114,10 +117,17 @@ def fetch(archive: Archive, source: str, folder: Path, wait_seconds: float = 1.0
     if md5_of(part) != archive.md5:
         damaged = part.replace(folder / f"{archive.name}.wrong")
         raise DataError(
-            f"{_shown(source)}: expected the MD5 sum {archive.md5}, found another one: this is not {archive.name}, or it "
-            f"was damaged on its way (kept as {damaged})"
+            f"{_shown(source)}: expected the MD5 sum {archive.md5}, found another one: this is not {archive.name}, "
+            f"or it was damaged on its way (kept as {damaged})"
         )
     return part.replace(whole)
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again changes nothing."""
+    if isinstance(error, urllib.error.HTTPError):
+        return 400 <= error.code < 500 and error.code not in _MAY_PASS
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 def _checked(path: Path, archive: Archive) -> Path:
@@ -137,8 +147,8 @@ def _shown(url: str) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
         return (
-            f"{error}: the server wants to know who you are: log in at image-net.org, accept the terms, and take the link "
-            "that stands there then, or set IMAGENET_COOKIE or IMAGENET_TOKEN"
+            f"{error}: the server wants to know who you are: log in at image-net.org, accept the terms, and take the "
+            "link that stands there then, or set IMAGENET_COOKIE or IMAGENET_TOKEN"
         )
     return str(error) or type(error).__name__
 
@@ -146,7 +156,7 @@ def _reason(error: Exception) -> str:
 def _continue(url: str, part: Path) -> None:
     """Fetch what is missing in `part`; returns when it is whole."""
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers=_headers(done))
+    request = _request(url, done)
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -163,15 +173,16 @@ def _continue(url: str, part: Path) -> None:
         _append(answer, part, start)
 
 
-def _headers(done: int) -> dict[str, str]:
-    headers = {"User-Agent": "ffx"}
+def _request(url: str, done: int) -> urllib.request.Request:
+    request = urllib.request.Request(url, headers={"User-Agent": "ffx"})
     if done:
-        headers["Range"] = f"bytes={done}-"
+        request.add_header("Range", f"bytes={done}-")
+    # Not for the servers that this one sends us on to.
     if cookie := os.environ.get("IMAGENET_COOKIE"):
-        headers["Cookie"] = cookie
+        request.add_unredirected_header("Cookie", cookie)
     if token := os.environ.get("IMAGENET_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
-    return headers
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
 
 
 def _append(answer: HTTPResponse, part: Path, start: int) -> None:
@@ -246,8 +257,8 @@ def _run(arguments: list[str]) -> None:
     wanted = {split: source for split in ARCHIVES if (source := getattr(given, split))}
     if not wanted and not given.imagenette:
         raise ConfigurationError(
-            "say what to fetch: ImageNet needs an account (https://image-net.org/download-images): with it, --train and "
-            "--val take the links that stand there, or files that you have; --imagenette 160px needs none"
+            "say what to fetch: ImageNet needs an account (https://image-net.org/download-images): with it, --train "
+            "and --val take the links that stand there, or files that you have; --imagenette 160px needs none"
         )
     folder = Path(given.output).expanduser()
     for split, source in wanted.items():
