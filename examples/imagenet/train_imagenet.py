@@ -19,10 +19,8 @@ ROOT = HERE.parent.parent
 sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(ROOT)])]
 
 from trainer.command_line import read_command_line  # noqa: E402
-from trainer.errors import ConfigurationError, Interrupted  # noqa: E402
-from trainer.signals import StopRequest, stop_on_signals  # noqa: E402
-
-from ffx.errors import FfxError  # noqa: E402
+from trainer.program import run_program  # noqa: E402
+from trainer.signals import StopRequest  # noqa: E402
 
 __all__ = ["main"]
 
@@ -31,18 +29,8 @@ PROGRAM = "train_imagenet.py"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    # From the first moment: importing torch takes seconds.
-    with stop_on_signals() as stop:
-        try:
-            _run(sys.argv[1:] if arguments is None else arguments, stop)
-        except Interrupted as interruption:
-            print(f"{PROGRAM}: {interruption}", file=sys.stderr)
-            return interruption.status
-        except ConfigurationError as error:
-            return _fail(error, 2)
-        except (FfxError, OSError) as error:
-            return _fail(error, 1)
-    return 0
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_program(PROGRAM, lambda stop: _run(given, stop))
 
 
 def _run(arguments: list[str], stop: StopRequest) -> None:
@@ -53,12 +41,6 @@ def _run(arguments: list[str], stop: StopRequest) -> None:
     from trainer.launch import launch
 
     launch(given.config, name, stop)
-
-
-def _fail(error: Exception | str, status: int) -> int:
-    for line in str(error).splitlines() or [type(error).__name__]:
-        print(f"{PROGRAM}: error: {line}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ OTHER_VALUES = {
     "data.train_dataset": "other_train.ffcv",
     "data.val_dataset": "other_val.ffcv",
     "logging.folder": "elsewhere",
+    "logging.log_folder": "logs",
     "logging.log_level": 2,
     "logging.tensorboard": "on",
     "logging.wandb": "off",

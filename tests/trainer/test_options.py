@@ -33,6 +33,7 @@ EFFECTS = {
     "lr.final_lr": "test_cosine_rate_is_torchs_with_one_value_an_epoch",
     "lr.warmup_epochs": "test_warm_up_is_linear_from_0_to_the_course",
     "logging.folder": "test_run_folder_holds_params_log_weights_and_checkpoints",
+    "logging.log_folder": "test_second_folder_holds_the_same_log_also_behind_a_break",
     "logging.log_level": "test_log_level_0_evaluates_once_at_the_end",
     "logging.tensorboard": "test_tensorboard_gets_the_numbers_of_the_log",
     "logging.wandb": "test_weights_and_biases_gets_the_numbers_where_it_is_set_up",

@@ -136,6 +136,19 @@ def _no_training(self, begun):
     return EpochResult(1.0, STEPS, True, 1.0, 1.0)
 
 
+def test_second_folder_holds_the_same_log_also_behind_a_break(tiny, tmp_path):
+    def same(run, name):
+        return (tmp_path / "logs" / run.name / name).read_text() == (run / name).read_text()
+
+    half = train(tiny(**{"training.max_steps": STEPS, "logging.log_folder": str(tmp_path / "logs")}))
+    assert same(half, "log")
+    assert same(half, "params.json")
+    (tmp_path / "logs" / half.name / "log").unlink()
+    whole = train(tiny(**{"training.resume": str(half), "logging.log_folder": str(tmp_path / "logs")}))
+    assert same(whole, "log")
+    assert len(log_of(whole)) == 2
+
+
 def test_log_level_0_evaluates_once_at_the_end(tiny):
     lines = log_of(train(tiny(**{"logging.log_level": 0})))
     assert [line["epoch"] for line in lines] == [1]

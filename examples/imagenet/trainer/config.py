@@ -129,6 +129,7 @@ class LoggingConfig(_Section):
     """What is written where."""
 
     folder: str = _option("runs", Text("a path"), "each run gets a folder of its own in this one")
+    log_folder: str = _option("", Text("a path"), "in this folder each run's params.json and log are kept as well")
     log_level: int = _option(1, WholeNumber(0, 2), "0: evaluate at the end only; 1: each epoch; 2: show the loss too")
     tensorboard: str = _option("auto", Choice(_IF_INSTALLED), "curves for TensorBoard; auto: where it is installed")
     wandb: str = _option(

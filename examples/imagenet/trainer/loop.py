@@ -148,7 +148,8 @@ class Trainer:
 
     def _open_log(self, resumed: Resumed | None, config_name: str) -> RunLog:
         checkpoint = resumed.checkpoint if resumed else None
-        log = RunLog(self.run_folder, checkpoint.seconds if checkpoint else 0.0)
+        seconds = checkpoint.seconds if checkpoint else 0.0
+        log = RunLog(self.run_folder, seconds, self.config.logging.log_folder)
         setup = describe_setup(self.device, self.ranks)
         if checkpoint is None:
             log.write_params(self.config, config_name, setup)

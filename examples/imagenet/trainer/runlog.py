@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ class RunLog:
     Args:
         folder: the run's folder; its name is the run's uuid.
         seconds: training time of the run before this process, when it is resumed.
+        log_folder: a folder in which a folder of the run's name holds the log and the options as well; "" for none.
     """
 
-    def __init__(self, folder: Path, seconds: float = 0.0) -> None:
+    def __init__(self, folder: Path, seconds: float = 0.0, log_folder: str = "") -> None:
         self.folder = folder
+        self._copies = Path(log_folder).expanduser().absolute() / folder.name if log_folder else None
         folder.mkdir(parents=True, exist_ok=True)
         self._start = time.time() - seconds
 
@@ -68,12 +71,15 @@ class RunLog:
         }
         text = json.dumps({**config.as_params(), **about}, indent=1)
         write_durably(self.folder / PARAMS, (text + "\n").encode())
+        self._copy(PARAMS)
 
     def write(self, **entry: Any) -> dict[str, Any]:
         """Append a line with `entry` and the time, and return it."""
         line = {"timestamp": time.time(), "relative_time": self.seconds, **entry}
         with open(self.folder / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        # All of it, since what a run wrote before it was gone on with may be missing there.
+        self._copy(PARAMS, LOG)
         return line
 
     def keep_epochs_before(self, epoch: int) -> None:
@@ -85,3 +91,12 @@ class RunLog:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("epoch", -1) < epoch]
         if kept != lines:
             write_durably(path, "".join(kept).encode())
+        self._copy(PARAMS, LOG)
+
+    def _copy(self, *names: str) -> None:
+        if self._copies is None or self._copies == self.folder:
+            return
+        self._copies.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if (self.folder / name).exists():
+                shutil.copyfile(self.folder / name, self._copies / name)
