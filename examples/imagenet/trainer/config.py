@@ -95,12 +95,20 @@ class DataConfig(_Section):
         "a training image of a file that cannot be used: raise ends the training, substitute takes another",
     )
     source: str = _option(
-        "auto", Choice(("auto", "ffx", "folder", "synthetic")), "kind of data set; auto: by what the path is"
+        "auto",
+        Choice(("auto", "ffx", "folder", "synthetic", "cifar10")),
+        "kind of data set; auto: by what the path is; cifar10: torchvision's, in the folder that both paths name",
     )
     classes: int = _option(0, WholeNumber(0), "number of classes; 0: from the data")
     synthetic_images: int = _option(
         10_000, WholeNumber(1), "images an epoch of source synthetic (a tenth of it for validation)"
     )
+    augmentation: str = _option(
+        "imagenet",
+        Choice(("imagenet", "cifar")),
+        "imagenet: random resized crop; cifar: images as they are, moved by up to 4 pixels, CIFAR's mean and deviation",
+    )
+    download: bool = _option(False, Switch(), "source cifar10: fetch it where it is not there")
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,12 @@ class LoggingConfig(_Section):
 
     folder: str = _option("runs", Text("a path"), "each run gets a folder of its own in this one")
     log_level: int = _option(1, WholeNumber(0, 2), "0: evaluate at the end only; 1: each epoch; 2: show the loss too")
+    timings: bool = _option(
+        False, Switch(), "show times of load, copy and compute; wait for a GPU at each, so that its work counts there"
+    )
+    profile: str = _option(
+        "", Text("a path"), "write a Chrome trace of up to five steps of the first epoch here (torch.profiler, rank 0)"
+    )
 
 
 @dataclass(frozen=True)
@@ -220,6 +234,8 @@ class TrainerConfig:
             )
 
     def _check_data(self) -> None:
+        if self.data.download and self.data.source != "cifar10":
+            raise ConfigurationError(f"data.download=1 goes with data.source=cifar10, found {self.data.source}")
         if self.data.source == "synthetic":
             return
         if not self.data.val_dataset:

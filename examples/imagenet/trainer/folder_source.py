@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .cifar_augmentation import cifar_transform
 from .errors import DataError
 from .signals import STOP_SIGNALS
-from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, CountingSource, Purpose
+from .source import CENTER_CROP_RATIO, Batch, CountingSource, Purpose
 
 __all__ = ["FolderSource", "normalize"]
 
@@ -32,17 +33,21 @@ class FolderSource(CountingSource):
     kind = "folder"
 
     def __init__(self, path: str, purpose: Purpose) -> None:
-        from torchvision.datasets import ImageFolder
-
         self.path = path
         self.purpose = purpose
-        try:
-            self._folder = ImageFolder(path)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: expected a folder of images for each class: {error}") from error
+        self._folder = self._open()
         self.images = len(self._folder)
         self.class_names = list(self._folder.classes)
         self.classes = len(self.class_names)
+
+    def _open(self) -> Any:
+        """The data set, in torchvision's form."""
+        from torchvision.datasets import ImageFolder
+
+        try:
+            return ImageFolder(self.path)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path}: expected a folder of images for each class: {error}") from error
 
     def __len__(self) -> int:
         share, size = self._share(self.images), self.purpose.batch_size
@@ -89,7 +94,9 @@ class FolderSource(CountingSource):
         )
         for images, labels in loader:
             self._took(len(labels))
-            yield normalize(images, purpose.device, purpose.dtype), labels.to(purpose.device, non_blocking=True)
+            with purpose.clock.copying():
+                images, labels = (part.to(purpose.device, non_blocking=True) for part in (images, labels))
+            yield normalize(images, purpose), labels
 
 
 class _Seeded(Dataset):
@@ -114,6 +121,8 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 
 
 def _folder_transform(purpose: Purpose, resolution: int) -> Any:
+    if purpose.augmentation == "cifar":
+        return cifar_transform(purpose, resolution)
     from torchvision.transforms import Compose, PILToTensor, RandomResizedCrop
     from torchvision.transforms import RandomHorizontalFlip as Flip
 
@@ -137,12 +146,12 @@ class _CenterCrop:
         return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def normalize(images: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """`uint8[batch, 3, height, width]` as normalised numbers on a device, in channels-last memory."""
-    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-    return ((images - mean) / std).to(dtype)
+def normalize(images: torch.Tensor, purpose: Purpose) -> torch.Tensor:
+    """`uint8[batch, 3, height, width]` as normalised numbers on the same device, in channels-last memory."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    mean = torch.tensor(purpose.mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(purpose.std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    return ((images - mean) / std).to(purpose.dtype)
 
 
 def _usable_cores() -> int:
