@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import signal
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,15 @@ class FolderSource(CountingSource):
         """See `Source`."""
         purpose = self.purpose
         self._folder.transform = _folder_transform(purpose, resolution)
+        workers = _usable_cores() if purpose.num_workers < 0 else purpose.num_workers
         loader = DataLoader(
             _Seeded(self._folder, purpose.seed, epoch) if purpose.training else self._folder,
             batch_size=batch_size or purpose.batch_size,
             sampler=self._order(epoch, self._begin(epoch)),
             drop_last=purpose.training,
-            num_workers=_usable_cores() if purpose.num_workers < 0 else purpose.num_workers,
+            num_workers=workers,
+            # A rank that was spawned would spawn its workers, and each of them would import torch, every epoch.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             pin_memory=purpose.device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_trainer,
             # Its own, or it would draw from the process's generator.
