@@ -1,37 +1,17 @@
 """The lab's tests: it is imported as its programs import it, with the trainer beside it."""
 
-import sys
-from pathlib import Path
-
 import pytest
-from PIL import Image
 
-from tests.pictures import make_picture
-
-ROOT = Path(__file__).resolve().parents[2]
-LAB = ROOT / "examples" / "resnet18_lab"
-for folder in (LAB, ROOT / "examples" / "imagenet"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+from tests.lab.class_folders import write_classes
 
 # Of these images' side, the network needs a sixteenth of the time.
 SIDE = 8
 
 
-def write_classes(folder, side=SIDE, train=2, val=1):
-    """Class folders train/ and val/ with so many pictures in each of four classes."""
-    for split, count in (("train", train), ("val", val)):
-        for number in range(4 * count):
-            path = folder / split / f"class_{number % 4}" / f"{number:02}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(make_picture(side, side, seed=1000 * len(split) + number)).save(path)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """8 training and 4 validation pictures of 8 px."""
-    return write_classes(tmp_path_factory.mktemp("lab"))
+    return write_classes(tmp_path_factory.mktemp("lab"), SIDE)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -168,9 +168,7 @@ def test_trace_gets_its_name(name, path, tiny_data):
 
 def test_gpu_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        ConfigurationError, match=r"torch finds no GPU on this machine: use --device=cpu"
-    ):
+    with pytest.raises(ConfigurationError, match=r"torch finds no GPU on this machine: use --device=cpu"):
         check_device(read())
     check_device(read("--device=cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
