@@ -1,7 +1,8 @@
 """The commands of the ResNet-18 lab's document, as they stand there, on four small pictures.
 
 Each command is given with its line in the document. conda, pip3, sbatch and singularity are stand-ins that
-take what they are given. What follows behind `SMALL` is appended, because the document trains on 50,000 pictures with a GPU.
+take what they are given. What follows behind `SMALL` is appended, because the document trains on 50,000 pictures with
+a GPU.
 """
 
 import json
