@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, ImageFolder
+from trainer import cifar_source
 from trainer.data import CifarSource, open_training, open_validation
 from trainer.distributed import Ranks
 from trainer.errors import CheckpointError, DataError
@@ -242,6 +243,18 @@ def test_cifar10_is_fetched_when_asked(configure, made_cifar10, web_server, tmp_
     images, labels = collected(training(configure("cifar10", **there, **{"data.download": 1})))
     assert images.shape == (24, 3, 32, 32)
     assert sorted(labels) == [0] * 8 + [1] * 8 + [2] * 8
+
+
+@pytest.mark.parametrize("ranks, turn", [(Ranks(0, 4, 0), 0), (Ranks(2, 4, 0), 1), (Ranks(1, 4, 1), 2)])
+def test_one_rank_fetches_then_one_of_each_machine_then_the_others(ranks, turn, configure, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cifar_source, "sum_over_ranks", lambda values: seen.append("met") or values)
+    monkeypatch.setattr(CIFAR10, "download", lambda self: seen.append("fetched"))
+    training(configure("cifar10", **{"data.download": 1}), ranks)
+    assert seen == [*["met"] * turn, "fetched", *["met"] * (3 - turn)]
+    seen.clear()
+    training(configure("cifar10"), ranks)
+    assert seen == []
 
 
 def test_cifar10_that_cannot_be_fetched_is_named(configure, made_cifar10, web_server, tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ import functools
 import hashlib
 from typing import Any
 
-from .distributed import from_first_rank
+import torch
+
+from .distributed import sum_over_ranks
 from .errors import DataError
 from .folder_source import FolderSource
 from .source import Purpose
@@ -33,15 +35,17 @@ class CifarSource(FolderSource):
         super().__init__(path, purpose)
 
     def _open(self) -> Any:
-        # One process fetches; where each machine has a disk of its own, one on each.
         ranks = self.purpose.ranks
+        if not self._download or ranks.world == 1:
+            return self._open_now()
+        # One process fetches; then, where machines have disks of their own, one on each; then the others find it there.
         turn = 0 if ranks.is_main else 1 if ranks.local_rank == 0 else 2
         opened = None
-        for now in range(3 if self._download and ranks.world > 1 else 1):
-            if now == turn or ranks.world == 1 or not self._download:
+        for now in range(3):
+            if now == turn:
                 opened = self._open_now()
-            if self._download:
-                from_first_rank(now)
+            # Nobody has a sum before all have come here.
+            sum_over_ranks(torch.zeros(1, device=self.purpose.device)).item()
         return opened
 
     def _open_now(self) -> Any:

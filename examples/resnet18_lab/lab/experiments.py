@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import TrainingError
 from trainer.signals import StopRequest
@@ -37,7 +38,7 @@ class Experiments:
         self._baseline: Run | None = None
         self.best_workers: int | None = None
 
-    def _train(self, **changes: object) -> Run:
+    def _train(self, **changes: Any) -> Run:
         options = replace(self.options, **changes)
         check_device(options)
         return train(options, self._stop)
