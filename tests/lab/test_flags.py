@@ -120,6 +120,23 @@ def test_network_has_11173962_parameters_and_without_batch_norms_9600_less(tiny_
     assert norms == [20, 0]
 
 
+def test_network_without_batch_norms_bears_the_labs_rate(tiny_data):
+    config = configured(tiny_data, "--no-batch-norm=true")
+    torch.manual_seed(0)
+    model = make_model(config.model, 10, False)
+    optimizer = make_optimizer(config.training, model, config.lr.lr)
+    losses = []
+    # With He's weights the second of these losses is 5, and of photographs the sixth is no number any more.
+    for _ in range(8):
+        images, labels = torch.randn(8, 3, 16, 16), torch.randint(10, (8,))
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert max(losses) < 3
+
+
 def test_recipe_is_the_labs(tiny_data):
     config = configured(tiny_data, "--batch-size=2048", "--num-of-workers=3", "--device=cpu")
     assert (config.data.augmentation, config.data.num_workers) == ("cifar", 3)
