@@ -39,9 +39,9 @@ lint: setup ## Check style, formatting, types and shell scripts.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@for script in .ci/run $$(git ls-files -co --exclude-standard '*.sh'); do bash -n "$$script" || exit 1; done
+	@for script in .ci/run $$(git ls-files -co --exclude-standard '*.sh' '*.batch' '*.sbatch'); do bash -n "$$script" || exit 1; done
 	@if command -v shellcheck > /dev/null; then \
-		shellcheck .ci/run $$(git ls-files -co --exclude-standard '*.sh'); \
+		shellcheck .ci/run $$(git ls-files -co --exclude-standard '*.sh' '*.batch' '*.sbatch'); \
 	fi
 
 format: setup ## Put the sources into the project's format.

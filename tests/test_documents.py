@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
-    path for folder in (".", "docs", "writer", "benchmarks", "examples") for path in (ROOT / folder).glob("*.md")
+    path
+    for folder in (".", "docs", "writer", "benchmarks", "examples", "examples/resnet18_lab")
+    for path in (ROOT / folder).glob("*.md")
 )
 
 

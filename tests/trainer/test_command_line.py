@@ -49,6 +49,8 @@ OTHER_VALUES = {
     "lr.milestones": "4,5",
     "lr.pct_start": 0.4,
     "data.source": "ffx",
+    "data.augmentation": "cifar",
+    "logging.profile": "trace.json",
     "data.on_error": "substitute",
     "training.optimizer": "adamw",
     "training.no_decay": "nothing",
@@ -105,6 +107,7 @@ def test_every_option_is_read(name, by, options, tmp_path):
     value = other_value(options[name])
     # One option needs another one.
     others = {"resolution.start_ramp": "--resolution.end_ramp=50", "lr.warmup_epochs": "--lr.lr_schedule_type=step"}
+    others["data.download"] = "--data.source=cifar10"
     extra = [others[name]] if name in others else []
     given = f"--{name}={int(value) if isinstance(value, bool) else value}"
     if by == "file":
@@ -192,6 +195,7 @@ def test_file_of_options_cannot_run_code(tag, place, tmp_path):
         (["--resolution.min_res=192"], "min_res=192 is above resolution.max_res=160"),
         (["--resolution.start_ramp=3"], "start_ramp=3 is after resolution.end_ramp=0"),
         (["--model.pretrained=1", "--model.weights=a.pt"], "exclude each other"),
+        (["--data.download=1"], r"data.download=1 goes with data.source=cifar10, found auto"),
         (["--training.device=cpu", "--training.precision=fp16"], "fp16 needs a GPU"),
         (["--recipe.ema=1.5"], "recipe.ema: expected a number from 0 to 1"),
         (["--recipe.loss=mse"], "recipe.loss: expected ce or bce"),

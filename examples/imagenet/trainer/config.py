@@ -97,12 +97,20 @@ class DataConfig(_Section):
         "a training image of a file that cannot be used: raise ends the training, substitute takes another",
     )
     source: str = _option(
-        "auto", Choice(("auto", "ffx", "folder", "synthetic")), "kind of data set; auto: by what the path is"
+        "auto",
+        Choice(("auto", "ffx", "folder", "synthetic", "cifar10")),
+        "kind of data set; auto: by what the path is; cifar10: torchvision's, in the folder that both paths name",
     )
     classes: int = _option(0, WholeNumber(0), "number of classes; 0: from the data")
     synthetic_images: int = _option(
         10_000, WholeNumber(1), "images an epoch of source synthetic (a tenth of it for validation)"
     )
+    augmentation: str = _option(
+        "imagenet",
+        Choice(("imagenet", "cifar")),
+        "imagenet: random resized crop; cifar: images as they are, moved by up to 4 pixels, CIFAR's mean and deviation",
+    )
+    download: bool = _option(False, Switch(), "source cifar10: fetch it where it is not there")
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,12 @@ class LoggingConfig(_Section):
     wandb_project: str = _option("ffx", Text("a name"), "project there")
     curves: bool = _option(True, Switch(), "draw curves.png at the end, where matplotlib is installed")
     telemetry: float = _option(0.0, RealNumber(0), "seconds between samples of the GPU and the process; 0: none")
+    timings: bool = _option(
+        False, Switch(), "show times of load, copy and compute; wait for a GPU at each, so that its work counts there"
+    )
+    profile: str = _option(
+        "", Text("a path"), "write a Chrome trace of up to five steps of the first epoch here (torch.profiler, rank 0)"
+    )
 
 
 @dataclass(frozen=True)
@@ -252,6 +266,8 @@ class TrainerConfig:
             )
 
     def _check_data(self) -> None:
+        if self.data.download and self.data.source != "cifar10":
+            raise ConfigurationError(f"data.download=1 goes with data.source=cifar10, found {self.data.source}")
         if self.data.source == "synthetic":
             return
         if not self.data.val_dataset:

@@ -1,4 +1,4 @@
-"""Where batches come from: a file through `ffx.Loader`, a folder of class folders through torchvision, made tensors."""
+"""Where batches come from: a file through `ffx.Loader`, a folder through torchvision, made tensors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from .cifar_source import CifarSource
 from .config import TrainerConfig
 from .distributed import Ranks
 from .errors import DataError
@@ -14,8 +15,10 @@ from .folder_source import FolderSource
 from .pillow_source import PillowSource, can_be_read_by_pillow
 from .schedule import sizes_of_epoch
 from .source import Purpose, Source, SyntheticSource
+from .step_clock import StepClock
 
 __all__ = [
+    "CifarSource",
     "FfxSource",
     "FolderSource",
     "Purpose",
@@ -49,6 +52,8 @@ def open_training(config: TrainerConfig, ranks: Ranks, device: torch.device, dty
         dtype=dtype,
         alternating_flip=config.recipe.alternating_flip,
         randaugment=config.recipe.randaugment,
+        augmentation=config.data.augmentation,
+        clock=StepClock(device, config.logging.timings),
     )
     source = _open(config, config.data.train_dataset, config.data.synthetic_images, purpose)
     sizes = (sizes_of_epoch(config.resolution, config.training, epoch) for epoch in range(config.training.epochs))
@@ -75,6 +80,7 @@ def open_validation(config: TrainerConfig, ranks: Ranks, device: torch.device, d
         ranks=ranks,
         device=device,
         dtype=dtype,
+        augmentation=config.data.augmentation,
     )
     return _open(config, config.data.val_dataset, max(1, config.data.synthetic_images // 10), purpose)
 
@@ -84,9 +90,9 @@ def open_plain_validation(
 ) -> dict[str, Source]:
     """The validation set once more, by who decodes it: `"ffx"` and `"pillow"`; what there is of the two.
 
-    A folder is Pillow's alone, a file in planar YUV ffx's.
+    A folder is Pillow's alone, a file in planar YUV ffx's. Images that are taken as they are stored have one size only.
     """
-    if config.data.source == "synthetic":
+    if config.data.source == "synthetic" or config.data.augmentation == "cifar":
         return {}
     source = open_validation(config, ranks, device, dtype)
     if source.kind != "ffx":
@@ -101,6 +107,8 @@ def _open(config: TrainerConfig, path: str, synthetic_images: int, purpose: Purp
     if kind == "synthetic":
         return SyntheticSource(synthetic_images, config.data.classes or DEFAULT_CLASSES, purpose)
     place = Path(path).expanduser()
+    if kind == "cifar10":
+        return CifarSource(str(place), purpose, config.data.download)
     if not place.exists():
         raise DataError(f"{path}: no such file or folder")
     if kind == "auto":

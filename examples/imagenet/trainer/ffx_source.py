@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ffx.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
+from ffx.fields.decoders import (
+    CenterCropRGBImageDecoder,
+    IntDecoder,
+    RandomResizedCropRGBImageDecoder,
+    SimpleRGBImageDecoder,
+)
 from ffx.loader import Loader, OrderOption
 from ffx.reader import Reader
 from ffx.transforms import (
@@ -21,9 +26,10 @@ from ffx.transforms import (
     ToTorchImage,
 )
 
+from .cifar_augmentation import check_stored_sides, file_operations
 from .errors import DataError
 from .randaugment import RandAugment
-from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, Purpose, Source
+from .source import CENTER_CROP_RATIO, Batch, Purpose, Source
 
 __all__ = ["FfxSource"]
 
@@ -36,11 +42,7 @@ class FfxSource(Source):
     def __init__(self, path: str, purpose: Purpose) -> None:
         self.path = path
         self.purpose = purpose
-        self._decoder = (
-            RandomResizedCropRGBImageDecoder((32, 32))
-            if purpose.training
-            else CenterCropRGBImageDecoder((32, 32), CENTER_CROP_RATIO)
-        )
+        self._decoder = _decoder(purpose)
         self._loader = Loader(
             path,
             batch_size=purpose.batch_size,
@@ -73,15 +75,16 @@ class FfxSource(Source):
         return pipelines
 
     def _image_pipeline(self, purpose: Purpose) -> list[Any]:
-        flip = AlternatingHorizontalFlip if purpose.alternating_flip else RandomHorizontalFlip
-        front = [self._decoder, *([flip()] if purpose.flip else [])]
+        front = file_operations(self._decoder, purpose) if purpose.augmentation == "cifar" else [self._decoder]
+        if purpose.flip:
+            front.append(AlternatingHorizontalFlip() if purpose.alternating_flip else RandomHorizontalFlip())
         augment = [RandAugment(purpose.randaugment)] if purpose.randaugment else []
         if purpose.device.type == "cuda":
-            normalize = NormalizeImage(IMAGENET_MEAN, IMAGENET_STD, purpose.dtype)
+            normalize = NormalizeImage(purpose.mean, purpose.std, purpose.dtype)
             # Bytes travel to the GPU, numbers are made there.
             return [*front, ToTensor(), ToDevice(purpose.device), ToTorchImage(), *augment, normalize]
         # NumPy has no bfloat16; autocast makes it from float32.
-        normalize = NormalizeImage(IMAGENET_MEAN, IMAGENET_STD, torch.float32)
+        normalize = NormalizeImage(purpose.mean, purpose.std, torch.float32)
         if augment:
             return [*front, ToTensor(), ToTorchImage(), *augment, normalize]
         return [*front, normalize, ToTensor(), ToTorchImage()]
@@ -92,7 +95,10 @@ class FfxSource(Source):
     def epoch(self, epoch: int, resolution: int, batch_size: int = 0) -> Generator[Batch, None, None]:
         """See `Source`."""
         self._loader.batch_size = batch_size or self.purpose.batch_size
-        self._decoder.output_size = (resolution, resolution)
+        if self.purpose.augmentation == "cifar":
+            check_stored_sides(self.path, self._decoder, resolution)
+        else:
+            self._decoder.output_size = (resolution, resolution)
         self._loader.next_epoch = epoch
         for first, second in self._loader:
             yield (second, first) if self._label_first else (first, second)
@@ -106,6 +112,14 @@ class FfxSource(Source):
     def close(self) -> None:
         """See `Source`."""
         self._loader.close()
+
+
+def _decoder(purpose: Purpose) -> Any:
+    if purpose.augmentation == "cifar":
+        return SimpleRGBImageDecoder()
+    if purpose.training:
+        return RandomResizedCropRGBImageDecoder((32, 32))
+    return CenterCropRGBImageDecoder((32, 32), CENTER_CROP_RATIO)
 
 
 def _order(purpose: Purpose) -> OrderOption:

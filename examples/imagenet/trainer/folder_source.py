@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import signal
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .cifar_augmentation import cifar_transform
 from .errors import DataError
 from .randaugment import RANDAUGMENT_BINS, RANDAUGMENT_OPERATIONS
 from .signals import STOP_SIGNALS
-from .source import CENTER_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Batch, CountingSource, Purpose
+from .source import CENTER_CROP_RATIO, Batch, CountingSource, Purpose
 
 __all__ = ["FolderSource", "leave_signals_to_the_trainer", "normalize", "usable_cores"]
 
@@ -33,17 +35,21 @@ class FolderSource(CountingSource):
     kind = "folder"
 
     def __init__(self, path: str, purpose: Purpose) -> None:
-        from torchvision.datasets import ImageFolder
-
         self.path = path
         self.purpose = purpose
-        try:
-            self._folder = ImageFolder(path)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: expected a folder of images for each class: {error}") from error
+        self._folder = self._open()
         self.images = len(self._folder)
         self.class_names = list(self._folder.classes)
         self.classes = len(self.class_names)
+
+    def _open(self) -> Any:
+        """The data set, in torchvision's form."""
+        from torchvision.datasets import ImageFolder
+
+        try:
+            return ImageFolder(self.path)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path}: expected a folder of images for each class: {error}") from error
 
     def __len__(self) -> int:
         share, size = self._share(self.images), self.purpose.batch_size
@@ -77,12 +83,15 @@ class FolderSource(CountingSource):
         """See `Source`."""
         purpose = self.purpose
         self._folder.transform = _folder_transform(purpose, resolution)
+        workers = usable_cores() if purpose.num_workers < 0 else purpose.num_workers
         loader = DataLoader(
             _Seeded(self._folder, purpose, epoch) if purpose.training else self._folder,
             batch_size=batch_size or purpose.batch_size,
             sampler=self._order(epoch, self._begin(epoch)),
             drop_last=purpose.training,
-            num_workers=usable_cores() if purpose.num_workers < 0 else purpose.num_workers,
+            num_workers=workers,
+            # A rank that was spawned would spawn its workers, and each of them would import torch, every epoch.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             pin_memory=purpose.device.type == "cuda",
             worker_init_fn=leave_signals_to_the_trainer,
             # Its own, or it would draw from the process's generator.
@@ -90,7 +99,9 @@ class FolderSource(CountingSource):
         )
         for images, labels in loader:
             self._took(len(labels))
-            yield normalize(images, purpose.device, purpose.dtype), labels.to(purpose.device, non_blocking=True)
+            with purpose.clock.copying():
+                images, labels = (part.to(purpose.device, non_blocking=True) for part in (images, labels))
+            yield normalize(images, purpose), labels
 
 
 class _Seeded(Dataset):
@@ -131,6 +142,8 @@ def leave_signals_to_the_trainer(worker: int) -> None:
 
 
 def _folder_transform(purpose: Purpose, resolution: int) -> Any:
+    if purpose.augmentation == "cifar":
+        return cifar_transform(purpose, resolution)
     from torchvision.transforms import Compose, PILToTensor, RandomResizedCrop
     from torchvision.transforms import RandomHorizontalFlip as Flip
 
@@ -155,12 +168,12 @@ class _CenterCrop:
         return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def normalize(images: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """`uint8[batch, 3, height, width]` as normalised numbers on a device, in channels-last memory."""
-    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-    return ((images - mean) / std).to(dtype)
+def normalize(images: torch.Tensor, purpose: Purpose) -> torch.Tensor:
+    """`uint8[batch, 3, height, width]` as normalised numbers on the same device, in channels-last memory."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    mean = torch.tensor(purpose.mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(purpose.std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    return ((images - mean) / std).to(purpose.dtype)
 
 
 def usable_cores() -> int:

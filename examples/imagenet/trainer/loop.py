@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,12 +25,15 @@ from .durable import write_durably
 from .errors import CheckpointError, ConfigurationError, Interrupted, TrainingError
 from .learner import Learner, choose_precision
 from .model import plain_weights
+from .profiling import traced
 from .progress import EpochProgress, EpochRun
 from .resuming import Resumed, has_other_batches, resume_together
 from .runlog import LOG, WEIGHTS, RunLog, describe_setup, new_run_folder
 from .schedule import EpochSizes, epoch_learning_rates, sizes_of_epoch
 from .sealed import packed
 from .signals import StopRequest, name_of, status_of
+from .source import Batch
+from .step_clock import StepTimes
 from .telemetry import Telemetry
 from .trackers import CURVES, Trackers, draw_curves, open_trackers
 from .validation import Scores, validate
@@ -47,6 +51,7 @@ class EpochResult:
         complete: whether these were all the epoch's steps (`training.max_steps` may stop it).
         images_per_second: of all ranks, without each process's first step (which compiles and fills caches).
         seconds: time it took.
+        times: where the first rank's time went.
     """
 
     loss: float
@@ -54,6 +59,7 @@ class EpochResult:
     complete: bool
     images_per_second: float
     seconds: float
+    times: StepTimes = field(default_factory=StepTimes)
 
 
 class Trainer:
@@ -89,6 +95,7 @@ class Trainer:
         self.epoch = 0
         self.steps = 0
         self._progress: EpochProgress | None = None
+        self._is_traced = False
         self._stop = stop or StopRequest()
         minutes = config.training.checkpoint_minutes
         self._agreement = Agreement(self._stop, self.ranks, self.device, minutes)
@@ -214,7 +221,7 @@ class Trainer:
         planned, most = self._steps_left(begun), self.config.training.max_steps
         if most:
             planned = min(planned, max(most - self.steps, 0))
-        run = EpochRun(begun, self.ranks, self._sizes(begun.epoch).batch_size, self.device)
+        run = EpochRun(begun, self.ranks, self._sizes(begun.epoch).batch_size, self.device, source.purpose.clock)
         self._train_steps(source, run, begun, planned)
         self._progress = progress = run.progress()
         if run.steps < planned:
@@ -222,7 +229,8 @@ class Trainer:
         _demand_finite(begun.epoch, progress.loss)
         complete = self._steps_left(progress) == 0
         rate = progress.images_per_second
-        return EpochResult(progress.loss, progress.steps, complete, rate, progress.seconds)
+        times = StepTimes(progress.load_seconds, progress.copy_seconds, progress.compute_seconds)
+        return EpochResult(progress.loss, progress.steps, complete, rate, progress.seconds, times)
 
     def _train_steps(self, source: Source, run: EpochRun, begun: EpochProgress, planned: int) -> None:
         """Make `planned` steps, and between them the checkpoints that are due."""
@@ -237,7 +245,8 @@ class Trainer:
         self.learner.train()
         self._agreement.begin()
         with closing(source.epoch(epoch, sizes.side, sizes.batch_size)) as batches, ExitStack() as stack:
-            shown = self._display.batches(islice(batches, planned), images_planned, title, begun.images)
+            timed = source.purpose.clock.batches(islice(batches, planned))
+            shown = self._display.batches(self._traced(timed, planned), images_planned, title, begun.images)
             stack.enter_context(closing(shown))
             for step, (images, labels) in enumerate(shown, begun.steps):
                 # So that a process that goes on from here draws the same.
@@ -249,6 +258,14 @@ class Trainer:
                 self.steps += 1
                 self._stop.can_save = True
                 self._save_where_agreed(run)
+
+    def _traced(self, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
+        """The batches, with a trace of the first ones that this process trains on where that is wanted."""
+        path = self.config.logging.profile
+        if not path or self._is_traced or not self.ranks.is_main:
+            return batches
+        self._is_traced = True
+        return traced(batches, steps, Path(path).expanduser(), self.device, self._display.say)
 
     def _rates(self, source: Source, begun: EpochProgress) -> list[float]:
         """The learning rates of the steps that the ranks of now make in an epoch."""
@@ -365,13 +382,16 @@ class Trainer:
             self._save_and_stop(stop.number)
         if self.log is None:
             return
-        resolution = self._sizes(epoch).side
+        resolution, times = self._sizes(epoch).side, result.times
         entry = self._write_entry(
             **self._scored(scores),
             **plain,
             epoch=epoch,
             train_loss=result.loss,
             train_time=result.seconds,
+            load_time=times.load,
+            copy_time=times.copy,
+            compute_time=times.compute,
             images_per_second=result.images_per_second,
             resolution=resolution,
             batch_size=self._sizes(epoch).batch_size,
@@ -383,6 +403,11 @@ class Trainer:
             f"top-1 {scores.top_1:.2%}  top-5 {scores.top_5:.2%}  {result.images_per_second:,.0f} images/s  "
             f"{entry['relative_time']:.0f} s"
         )
+        if self.config.logging.timings:
+            self._display.say(
+                f"  load {times.load:.3f} s  copy {times.copy:.3f} s  compute {times.compute:.3f} s  "
+                f"of {result.seconds:.3f} s of training"
+            )
 
     def _write_entry(self, **entry: Any) -> dict[str, Any]:
         """A line of the log, and a point of every curve."""

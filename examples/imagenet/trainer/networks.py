@@ -85,6 +85,8 @@ class ResNet(nn.Module):
         classes: outputs.
         cifar: a 3x3 stem without pooling, for images of 32 pixels, instead of the 7x7 one with stride and pooling.
         norm: makes a normalisation of so many channels.
+        kaiming: convolutions begin with He's weights (fan-out), else with torch's, which are smaller. Where nothing
+            normalises what blocks add up, He's let the loss overflow within a few steps at usual rates.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class ResNet(nn.Module):
         classes: int,
         cifar: bool = False,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        kaiming: bool = True,
     ) -> None:
         super().__init__()
         first = _STAGE_CHANNELS[0]
@@ -111,7 +114,7 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(inputs, classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if kaiming and isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -128,7 +131,9 @@ def _no_norm(channels: int) -> nn.Module:
 OWN_NETWORKS: dict[str, Callable[[int], ResNet]] = {
     "scratch_resnet50": lambda classes: ResNet(Bottleneck, (3, 4, 6, 3), classes),
     "cifar_resnet18": lambda classes: ResNet(BasicBlock, (2, 2, 2, 2), classes, cifar=True),
-    "cifar_resnet18_no_norm": lambda classes: ResNet(BasicBlock, (2, 2, 2, 2), classes, cifar=True, norm=_no_norm),
+    "cifar_resnet18_no_norm": lambda classes: ResNet(
+        BasicBlock, (2, 2, 2, 2), classes, cifar=True, norm=_no_norm, kaiming=False
+    ),
 }
 
 

@@ -111,7 +111,8 @@ class PillowSource(CountingSource):
         )
         for pixels, labels in loader:
             self._took(len(labels))
-            yield normalize(pixels, purpose.device, purpose.dtype), labels.to(purpose.device, non_blocking=True)
+            pixels, labels = (part.to(purpose.device, non_blocking=True) for part in (pixels, labels))
+            yield normalize(pixels, purpose), labels
 
     def _go_on(self, place: Mapping[str, Any]) -> None:
         raise NotImplementedError("an evaluation is begun anew")

@@ -15,6 +15,7 @@ import torch
 
 from .distributed import Ranks, sum_over_ranks
 from .errors import CheckpointError
+from .step_clock import StepClock
 
 __all__ = ["EpochProgress", "EpochRun"]
 
@@ -31,6 +32,7 @@ class EpochProgress:
         loss_sums: the loss, summed over images, of each rank.
         seconds: that training took.
         timed_images, timed_seconds: the same without each process's first step, which compiles and fills caches.
+        load_seconds, copy_seconds, compute_seconds: where the first rank's time went (`step_clock`).
     """
 
     epoch: int
@@ -42,6 +44,9 @@ class EpochProgress:
     seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
+    load_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    compute_seconds: float = 0.0
 
     @property
     def loss(self) -> float:
@@ -83,13 +88,18 @@ class EpochRun:
         ranks: this process among the others.
         batch_size: images a step and rank.
         device: of the losses.
+        clock: of the steps; begins at 0.
     """
 
-    def __init__(self, start: EpochProgress, ranks: Ranks, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self, start: EpochProgress, ranks: Ranks, batch_size: int, device: torch.device, clock: StepClock
+    ) -> None:
         self.steps = 0
         self._start, self._ranks, self._batch_size, self._device = start, ranks, batch_size, device
         first = start.loss_sums[ranks.rank] if start.loss_sums else 0.0
         self._loss_sum = torch.tensor(first, dtype=torch.float64, device=device)
+        self._clock = clock
+        clock.restart()
         self._began = time.perf_counter()
         self._second_step = self._began
 
@@ -104,7 +114,7 @@ class EpochRun:
 
     def progress(self) -> EpochProgress:
         """How far the epoch has come. All ranks call this together."""
-        start, ranks = self._start, self._ranks
+        start, ranks, times = self._start, self._ranks, self._clock.times
         sums = torch.zeros(ranks.world, dtype=torch.float64, device=self._device)
         sums[ranks.rank] = self._loss_sum
         # Reading the values waits for the GPU.
@@ -119,4 +129,7 @@ class EpochRun:
             seconds=start.seconds + now - self._began,
             timed_images=start.timed_images + max(self.steps - 1, 0) * images_a_step,
             timed_seconds=start.timed_seconds + (now - self._second_step if self.steps else 0.0),
+            load_seconds=start.load_seconds + times.load,
+            copy_seconds=start.copy_seconds + times.copy,
+            compute_seconds=start.compute_seconds + times.compute,
         )

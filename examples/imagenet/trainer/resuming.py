@@ -30,6 +30,7 @@ _MAY_CHANGE = {
     "data.val_dataset",
     "data.num_workers",
     "data.in_memory",
+    "data.download",
     "training.eval_only",
     "training.distributed",
     "training.device",

@@ -2,14 +2,15 @@
 
 Every source gives the same thing, an epoch of `(images, labels)` on the device: normalised images of the model's
 dtype in channels-last memory, and int64 labels. The recipe is the same, too: random resized crop and flip for
-training, the centred square of 224/256 of the shorter side for validation, ImageNet's mean and standard deviation.
+training, the centred square of 224/256 of the shorter side for validation, ImageNet's mean and standard deviation; or,
+with `data.augmentation=cifar`, images as they are (`cifar_augmentation`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ import torch
 
 from .distributed import Ranks
 from .errors import CheckpointError
+from .step_clock import StepClock
 
 __all__ = [
     "CENTER_CROP_RATIO",
+    "CIFAR_MEAN",
+    "CIFAR_STD",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Batch",
@@ -32,6 +36,8 @@ __all__ = [
 # By channel, in grey levels.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
 IMAGENET_STD = np.array([0.229, 0.224, 0.225]) * 255
+CIFAR_MEAN = np.array([0.4914, 0.4822, 0.4465]) * 255
+CIFAR_STD = np.array([0.2023, 0.1994, 0.2010]) * 255
 CENTER_CROP_RATIO = 224 / 256
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -53,6 +59,8 @@ class Purpose:
         device, dtype: of the images.
         alternating_flip: mirror each image in every second epoch instead.
         randaugment: magnitude of RandAugment; 0: none.
+        augmentation: `"imagenet"` or `"cifar"`.
+        clock: told when images are copied to the device.
     """
 
     training: bool
@@ -67,6 +75,18 @@ class Purpose:
     dtype: torch.dtype
     alternating_flip: bool = False
     randaugment: int = 0
+    augmentation: str = "imagenet"
+    clock: StepClock = field(default_factory=StepClock, compare=False)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """By channel, in grey levels."""
+        return CIFAR_MEAN if self.augmentation == "cifar" else IMAGENET_MEAN
+
+    @property
+    def std(self) -> np.ndarray:
+        """By channel, in grey levels."""
+        return CIFAR_STD if self.augmentation == "cifar" else IMAGENET_STD
 
 
 class Source(ABC):
