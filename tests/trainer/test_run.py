@@ -34,27 +34,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "examples" / "imagenet"
 HAS_TELEMETRY = "logging.telemetry" in {option.name for option in all_options()}
 
-TINY = [
-    "--arch",
-    "shufflenet_v2_x0_5",
-    "--batch-size",
-    "4",
-    "--image-size",
-    "32",
-    "--epochs",
-    "1",
-    "--max-steps",
-    "2",
-    "--workers",
-    "0",
-    "--device",
-    "cpu",
-    "--no-compile",
-    "--amp",
-    "off",
-    "--checkpoint-every",
-    "0",
-]
+TINY_TEXT = (
+    "--arch shufflenet_v2_x0_5 --batch-size 4 --image-size 32 --epochs 1 --max-steps 2 --workers 0 --device cpu "
+    "--no-compile --amp off --checkpoint-every 0"
+)
+TINY = TINY_TEXT.split()
 
 
 @pytest.fixture
@@ -270,7 +254,7 @@ def test_same_suffix_is_preferred_where_there_are_several_sets(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "train").mkdir()
-    with pytest.raises(ConfigurationError, match="val/ missing there: .* found train"):
+    with pytest.raises(ConfigurationError, match=r"val/ missing there: .* found train"):
         find_data(tmp_path)
     (tmp_path / "data.ffcv").touch()
     with pytest.raises(ConfigurationError, match=r"expected a file named train\*"):
@@ -301,11 +285,11 @@ def test_wrong_names_and_values_are_errors_when_they_are_assigned():
     config = get_default_config()
     with pytest.raises(ConfigurationError, match=r"DataConfig.batchsize: no such setting: did you mean batch_size\?"):
         config.data.batchsize = 3
-    with pytest.raises(ConfigurationError, match="DataConfig.batch_size: expected a whole number of at least 1"):
+    with pytest.raises(ConfigurationError, match=r"DataConfig.batch_size: expected a whole number of at least 1"):
         config.data.batch_size = "many"
-    with pytest.raises(ConfigurationError, match="TrainingConfig.data: expected a DataConfig, found {}"):
+    with pytest.raises(ConfigurationError, match=r"TrainingConfig.data: expected a DataConfig, found {}"):
         config.data = {}
-    with pytest.raises(ConfigurationError, match="OptimizerConfig.quantum: no such setting: there are name, lr"):
+    with pytest.raises(ConfigurationError, match=r"OptimizerConfig.quantum: no such setting: there are name, lr"):
         config.optimizer.quantum = 3
     with pytest.raises(ConfigurationError, match=r"TrainingConfig.epochs: expected a whole number .* found 0"):
         TrainingConfig(epochs=0)
@@ -422,7 +406,7 @@ def test_progressive_schedule_that_is_none(text):
     if not text:
         assert parse_progressive_schedule(text) == ()
         return
-    with pytest.raises(ConfigurationError, match="progressive schedule: expected 'epoch,side,batch;...'"):
+    with pytest.raises(ConfigurationError, match="progressive schedule: expected 'epoch,side,batch;"):
         parse_progressive_schedule(text)
 
 
@@ -478,31 +462,11 @@ def test_requirements_are_the_projects():
 # Examples
 
 
-SMALL = [
-    "--data-path",
-    "imagenet",
-    "--arch",
-    "shufflenet_v2_x0_5",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "2",
-    "--image-size",
-    "32",
-    "--max-steps",
-    "2",
-    "--workers",
-    "0",
-    "--device",
-    "cpu",
-    "--no-compile",
-    "--checkpoint-every",
-    "0",
-    "--lr",
-    "0.01",
-    "--max-lr",
-    "0.01",
-]
+SMALL_TEXT = (
+    "--data-path imagenet --arch shufflenet_v2_x0_5 --epochs 1 --batch-size 2 --image-size 32 --max-steps 2 "
+    "--workers 0 --device cpu --no-compile --checkpoint-every 0 --lr 0.01 --max-lr 0.01"
+)
+SMALL = SMALL_TEXT.split()
 WITH_GPUS = (3, 4, 5, 11)
 WITH_STAGES = (2, 4, 6, 11, 12)
 RUNS = {8: 3, 9: 3}
