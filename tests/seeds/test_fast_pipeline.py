@@ -6,6 +6,7 @@ pictures with a small network, for which options are appended. What the document
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -255,9 +256,8 @@ def test_command_means_what_the_document_says(line, project, monkeypatch):
     assert (found["data.train_dataset"], found["data.val_dataset"]) == ("imagenet/train", "imagenet/val")
     said = [str(one.message) for one in caught if not str(one.message).startswith("--amp fp16 needs a GPU")]
     assert len(said) == bool(warning)
-    if warning:
-        with pytest.warns(FfxWarning, match=warning):
-            config.to_trainer_config(**{**options, "training.precision": "fp32"})
+    assert not warning or re.search(warning, said[0])
+    assert all(issubclass(one.category, FfxWarning) for one in caught)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -160,10 +160,10 @@ def test_help_lists_every_flag(capsys):
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--epochs"], "argument --epochs: expected one argument"),
         (["--set", "training.flip"], "--set training.flip: expected SECTION.OPTION=VALUE"),
-        (["--set", "training.flop=1"], "unknown option training.flop"),
+        (["--synthetic", "--set", "training.flop=1"], "unknown option training.flop"),
         (["--synthetic", "--world-size", "2"], "--world-size 2 goes with --distributed"),
         (["--s3-bucket", "pictures"], "--s3-bucket pictures: reading from S3 is not possible yet"),
-        (["--data-path", "s3://pictures"], "expected a folder or a file on this machine"),
+        (["--data-path", "s3://pictures"], "--data-path s3://pictures: expected a folder or a file on this"),
         (["--data-path", "nowhere"], "--data-path nowhere: no such folder"),
     ],
 )
