@@ -193,6 +193,17 @@ def write_classes(folder: Path, pictures: int) -> None:
             assert cv2.imwrite(str(folder / name / f"{name}_{index}.png"), picture)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """On a busy machine several threads wait for each other at every tiny layer."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """The document's project: all programs in a folder, beside `imagenet/` with a few small pictures."""
