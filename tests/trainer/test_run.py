@@ -2,8 +2,10 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -197,8 +199,22 @@ def test_resume_goes_on_and_another_training_is_refused_in_words_of_the_flags(pl
     assert epochs == [0, 1]
     capsys.readouterr()
     assert main([*two_epochs, "--epochs", "3", "--batch-size", "2", "--resume", str(run)]) != 0
-    assert "lr" not in worded("--training.resume=x and --training.batch_size=2")
     assert worded("--training.resume=x and --training.batch_size=2") == "--resume=x and --batch-size=2"
+
+
+@pytest.mark.slow
+def test_signal_ends_run_with_a_checkpoint_and_its_status(place):
+    words = [sys.executable, str(PROGRAMS / "run.py"), *TINY, "--epochs", "2000", "--max-steps", "0"]
+    program = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not list(place.glob("logs/*/log")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    program.send_signal(signal.SIGTERM)
+    said = program.communicate(timeout=60)[1]
+    assert program.returncode == 85
+    (run,) = (place / "checkpoints").iterdir()
+    assert f"with a checkpoint: --resume={run} goes on" in said
+    assert (run / "checkpoint.pt").exists()
 
 
 def test_batches_that_are_too_large_are_an_error_in_words_of_the_flags(place, capsys):
