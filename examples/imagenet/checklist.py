@@ -7,6 +7,7 @@ One line a check. Exit status 0 when all passed, 1 when one failed; what this ma
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -34,7 +35,8 @@ _LEAST_TORCH = (2, 0)
 # Weights, momentum, and the one before; of a ResNet-50 about 200 MB each.
 _LEAST_FREE_GIB = 2.0
 _GIB = 2**30
-_LOADED_BATCHES = 8
+# Batches that each worker of a DataLoader loads ahead, and batches to measure with.
+_LOADED_AHEAD, _LEAST_LOADED = 2, 8
 
 
 class _Skip(Exception):
@@ -168,18 +170,21 @@ class Checklist:
 
     def _measured_loading(self) -> float:
         small = self._small()
-        sizes = small.training.batch_size
-        with closing(self._open(*self._device(), small)) as source:
-            side = small.resolution.max_res
-            with closing(source.epoch(0, side, sizes)) as batches:
-                # The first one starts workers and compiles.
-                next(batches)
-                start, images = time.perf_counter(), 0
-                for _, labels in islice(batches, _LOADED_BATCHES):
-                    images += len(labels)
-                seconds = time.perf_counter() - start
+        size, side, workers = small.training.batch_size, small.resolution.max_res, small.data.num_workers
+        if workers < 0:
+            workers = os.cpu_count() or 1
+        # What was loaded ahead, while the first batch was waited for, says nothing about speed.
+        ahead = _LOADED_AHEAD * workers + 2
+        images = 0
+        with closing(self._open(*self._device(), small)) as source, closing(source.epoch(0, side, size)) as batches:
+            for _ in islice(batches, ahead):
+                pass
+            start = time.perf_counter()
+            for _, labels in islice(batches, max(_LEAST_LOADED, _LOADED_AHEAD * workers)):
+                images += len(labels)
+            seconds = time.perf_counter() - start
         if not images:
-            raise _Skip(f"there are fewer than {2 * sizes} images to measure with")
+            raise _Skip(f"there are fewer than {ahead * size:,} images, too few to measure with")
         return images / seconds
 
     def _demand_data(self) -> TrainerConfig:

@@ -160,6 +160,8 @@ def _continue(url: str, part: Path) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        # It is an answer, too, with a connection.
+        error.close()
         # Asked for what comes behind the end: it is whole already, unless the file there is a shorter one.
         if error.code == _RANGE_WRONG and error.headers.get("Content-Range", "").endswith(f"/{done}"):
             return

@@ -10,7 +10,7 @@ from typing import Any
 import checkout  # noqa: F401
 from config import DEFAULT_PROGRESSIVE_SCHEDULE, PRECISIONS, TrainingConfig, get_default_config, settings_of
 from data import find_data
-from trainer.config import TrainerConfig, all_options
+from trainer.config import TrainerConfig
 from trainer.errors import ConfigurationError
 
 from ffx.errors import FfxWarning
@@ -38,17 +38,8 @@ def translate(config: TrainingConfig, options: Mapping[str, Any]) -> TrainerConf
         if setting.option
     }
     made = {**direct, **_learning(config), **_images(config), **_processes(config), **_data(config, options)}
-    return TrainerConfig.from_params(_known({**made, **options}))
-
-
-def _known(options: dict[str, Any]) -> dict[str, Any]:
-    known = {option.name for option in all_options()}
-    if "logging.telemetry" not in known and options.pop("logging.telemetry", 0):
-        raise ConfigurationError("--telemetry: this trainer samples nothing")
-    if "validation.plain_resolution" in known:
-        # Its evaluation is that one already.
-        options.setdefault("validation.plain_resolution", 0)
-    return options
+    # Its evaluation is a plain one already.
+    return TrainerConfig.from_params({"validation.plain_resolution": 0, **made, **options})
 
 
 def progressive_schedule(config: TrainingConfig) -> str:
