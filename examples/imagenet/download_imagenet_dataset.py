@@ -110,7 +110,8 @@ def fetch(archive: Archive, source: str, folder: Path, wait_seconds: float = 1.0
                 isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in _MAY_PASS
             )
             if final or attempt == _ATTEMPTS or (isinstance(error, OSError) and error.errno == 28):
-                raise DataError(f"{_shown(source)}: {_reason(error)}; what has arrived is kept in {part}") from error
+                kept = f"; what has arrived is kept in {part}" if part.exists() else ""
+                raise DataError(f"{_shown(source)}: {_reason(error)}{kept}") from error
             wait = min(wait_seconds * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
             print(f"{archive.name}: {error}: once more in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
