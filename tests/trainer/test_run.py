@@ -26,7 +26,6 @@ from run import main, read_arguments, worded
 from torch import nn
 from train import Trainer
 from train_utils import autocast, parse_progressive_schedule, weight_decay_groups
-from trainer.config import all_options
 from trainer.errors import ConfigurationError
 from translation import progressive_schedule
 
@@ -34,7 +33,6 @@ from ffx.errors import FfxWarning
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "examples" / "imagenet"
-HAS_TELEMETRY = "logging.telemetry" in {option.name for option in all_options()}
 
 TINY_TEXT = (
     "--arch shufflenet_v2_x0_5 --batch-size 4 --image-size 32 --epochs 1 --max-steps 2 --workers 0 --device cpu "
@@ -109,7 +107,6 @@ FLAGS = [
     pytest.param(
         ["--telemetry", "2"],
         {"logging.telemetry": 2.0},
-        marks=pytest.mark.skipif(not HAS_TELEMETRY, reason="this trainer samples nothing"),
     ),
 ]
 
@@ -495,8 +492,7 @@ def example(number, place, python, *more):
 
 
 def more_of(number):
-    stages = ["--progressive-schedule", "0,32,2"] if number in WITH_STAGES else []
-    return [*stages, *(["--telemetry", "0"] if number == 12 and not HAS_TELEMETRY else [])]
+    return ["--progressive-schedule", "0,32,2"] if number in WITH_STAGES else []
 
 
 @pytest.mark.parametrize("number", [number for number in range(1, 13) if number not in WITH_GPUS])
