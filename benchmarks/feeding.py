@@ -42,6 +42,10 @@ def add_training_options(parser: argparse.ArgumentParser, rounds: int) -> None:
     parser.add_argument("--samples", type=int, default=16_000, help="samples an epoch; pictures are stored repeatedly")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of each source in a round")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="auto: fp16 on a GPU"
+    )
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +95,8 @@ def training_contender(
         "epochs": options.epochs,
         "device": options.device,
         "validate": validate,
+        "precision": options.precision,
+        "compile_network": options.compile,
     }
     # A bar in the measuring process would only be in the way.
     environment = {"TQDM_MININTERVAL": "3600"}
@@ -102,6 +108,11 @@ def training_contender(
         empty_folders=(RUN_FOLDER,),
         one_thread=options.device == "cuda",
     )
+
+
+def about_training(options: argparse.Namespace) -> dict[str, object]:
+    """What a row says of how a network was trained."""
+    return {"batch_size": options.batch_size, "precision": options.precision, "compiled": options.compile}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -125,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
                 share = found.pop("ratio")
                 cells = [network, size, *((source, "") if source == SYNTHETIC else ("real", source))]
                 cells += [*interval_cells(found["images_a_second"]), *interval_cells(share, 3)]
-                row = {"network": network, "size": size, "source": source, "batch_size": options.batch_size}
+                row = {"network": network, "size": size, "source": source, **about_training(options)}
                 session.line(cells, {**row, "cores": cores.get(source, []), "share": share, **found})
                 if source != SYNTHETIC and share["median"] >= LEAST_SHARE:
                     enough.append(int(source))

@@ -41,6 +41,10 @@ steps() {
     done
     for network in resnet18 resnet50; do
         echo "timetable-$network 450 benchmarks timetable $training --networks $network --out $rows/timetable.jsonl"
+        echo "timetable-$network-bf16 450 benchmarks timetable $training --networks $network --precision bf16" \
+            "--out $rows/timetable.jsonl"
+        echo "timetable-$network-compiled 560 benchmarks timetable $training --networks $network --compile" \
+            "--out $rows/timetable.jsonl"
     done
     local file="--images $images --cache $state/cache --limit 500"
     echo "device_crop 300 benchmarks device_crop $file --rounds 5 --out $rows/device_crop.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from .feeding import add_training_options, training_contender, training_file, transposed
+from .feeding import about_training, add_training_options, training_contender, training_file, transposed
 from .harness import SKIPPED, Session, measure, summarise, usable_cores
 from .rows import ROOT
 from .training import load_trainer
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
                 "network": network,
                 "epochs": entry.epochs,
                 "resolutions": entry.resolutions,
-                "batch_size": options.batch_size,
+                **about_training(options),
                 "measured": found,
                 "projected_minutes": minutes,
                 "published_gpu_minutes": entry.published_minutes,

@@ -47,7 +47,9 @@ def _pinned(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _make_trainer(arch: str, batch_size: int, path: str, images: int, device: str) -> Any:
+def _make_trainer(
+    arch: str, batch_size: int, path: str, images: int, device: str, precision: str, compile_network: bool
+) -> Any:
     load_trainer()
     from trainer.config import TrainerConfig
     from trainer.loop import Trainer
@@ -62,12 +64,16 @@ def _make_trainer(arch: str, batch_size: int, path: str, images: int, device: st
         "data.synthetic_images": images,
         "training.batch_size": batch_size,
         "training.device": device,
+        "training.precision": precision,
+        "training.compile": compile_network,
         "training.epochs": 1,
         "validation.batch_size": batch_size,
         "validation.resolution": 256,
         # Numbers must stay finite; what is learnt does not matter.
         "lr.lr": 0.001,
         "logging.log_level": 0,
+        "logging.tensorboard": "off",
+        "logging.wandb": "off",
     }
     return Trainer(TrainerConfig.from_params(options), run_folder=Path(os.environ[RUN_FOLDER]) / "run")
 
@@ -95,6 +101,8 @@ def open_training(
     epochs: int,
     device: str,
     validate: bool = False,
+    precision: str = "auto",
+    compile_network: bool = False,
 ) -> Callable[[], Round]:
     """A round: at each size, `epochs` epochs of each source (see `Contender`).
 
@@ -106,11 +114,13 @@ def open_training(
         images: an epoch of the synthetic source.
         cores: name of a real source -> the cores that it may use.
         device: "cuda" or "cpu".
+        precision: as `training.precision` of the trainer.
+        compile_network: with torch.compile.
         validate: also evaluate the network on the file, at 256 px with the mirror images, as the recipes do.
 
     A round's figures are by "size/source": images, wall and CPU seconds, without each epoch's first step.
     """
-    trainer = _make_trainer(arch, batch_size, path, images, device)
+    trainer = _make_trainer(arch, batch_size, path, images, device, precision, compile_network)
     sources = _sources(trainer, cores)
     number = 0
 
@@ -123,6 +133,8 @@ def open_training(
             for name in names:
                 with _pinned(cores.get(name, [])):
                     found[f"{size}/{name}"] = _train(trainer, sources[name], size, epochs)
+        if compile_network and not trainer.learner.is_compiled:
+            raise RuntimeError("torch.compile failed, for the reason above: this would measure no compiled network")
         if validate:
             scores = trainer.validate()
             found["validation"] = {"images": trainer.validation_source.images, "wall": scores.seconds, "cpu": 0.0}

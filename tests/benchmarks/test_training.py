@@ -43,9 +43,11 @@ def test_real_data_take_turns_with_synthetic(picture_folder, tmp_path):
     rows = measured(
         "feeding", "--images", picture_folder / "val", "--cache", tmp_path / "cache", "--limit", 8, "--rounds", 1,
         "--warm-up", 0, "--kind", "raw256", "--networks", "shufflenet_v2_x0_5", "--sizes", 32, "--core-counts", 1,
-        "--batch-size", 4, "--samples", 16, "--epochs", 1, "--device", "cpu", out=tmp_path / "rows.jsonl",
+        "--batch-size", 4, "--samples", 16, "--epochs", 1, "--device", "cpu", "--precision", "bf16",
+        out=tmp_path / "rows.jsonl",
     )  # fmt: skip
     synthetic, real = rows
+    assert (real["precision"], real["compiled"]) == ("bf16", False)
     assert (synthetic["source"], real["source"]) == ("synthetic", "1")
     # Four steps, the first of which is not timed.
     assert synthetic["rounds"][0]["images"] == real["rounds"][0]["images"] == 12

@@ -30,6 +30,11 @@ class CompiledModel:
         self._compiled: nn.Module | None = torch.compile(plain)
         self._proven: set[torch.Size] = set()
 
+    @property
+    def works(self) -> bool:
+        """Whether it has been compiled, and has not failed since."""
+        return self._compiled is not None and bool(self._proven)
+
     def run(self, compute: Callable[[nn.Module], torch.Tensor], shape: torch.Size) -> torch.Tensor:
         """`compute(network)`, which makes the gradients as well, on images of a shape."""
         if self._compiled is None:

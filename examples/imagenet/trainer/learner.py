@@ -90,6 +90,11 @@ class Learner:
         return group["lr"] / group.get("rate_share", 1.0)
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether steps run a compiled network: `training.compile`, and it has not failed."""
+        return self._compiled is not None and self._compiled.works
+
+    @property
     def evaluated(self) -> nn.Module:
         """What is evaluated, and what a training ends with: the moving average, or else the model."""
         return self.average.network if self.average else self.model
