@@ -296,9 +296,9 @@ def test_training_goes_on_where_compiling_fails(tiny, monkeypatch):
 
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=fail))
-    with pytest.warns(FfxWarning, match="torch.compile failed, so training goes on without it: .*no compiler"):
-        with Trainer(tiny(**{"training.compile": 1})) as trainer:
-            trainer.train()
+    failure = "torch.compile failed, so training goes on without it: .*no compiler"
+    with pytest.warns(FfxWarning, match=failure), Trainer(tiny(**{"training.compile": 1})) as trainer:
+        trainer.train()
     assert not trainer.learner.is_compiled
     assert same_weights(weights_of(trainer.run_folder), plain)
 
