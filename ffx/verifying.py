@@ -70,7 +70,7 @@ class Report:
 
 
 def _map(index: FileIndex) -> np.ndarray:
-    with open(index.path, "rb") as handle:
+    with open(index.local_path, "rb") as handle:
         status = os.fstat(handle.fileno())
         same = (status.st_dev, status.st_ino, status.st_size) == index.identity[:3]
         require(same, f"{index.path}: the file", "the one that was opened first", "another one, or another length")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -110,6 +110,7 @@ class Mending:
         seed, epoch: of the epoch.
         first_batch: the number of the epoch's first batch here, for the journal.
         is_mapped: the slots' storage has every sample at any time; else substitutes are read from a map made for them.
+        bring: called with a substitute's index before it is read.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Mending:
         epoch: int,
         first_batch: int,
         is_mapped: bool,
+        bring: Callable[[np.ndarray], None],
     ) -> None:
         self._on_error = on_error
         self._reader = reader
@@ -131,6 +133,7 @@ class Mending:
         self._epoch = epoch
         self._first_batch = first_batch
         self._is_mapped = is_mapped
+        self._bring = bring
         self._elsewhere: tuple[MemoryContext, np.ndarray] | None = None
 
     def mend(self, slot: Slot, number: int, count: int, engine: Engine, culprits: list[Culprit]) -> int:
@@ -190,6 +193,7 @@ class Mending:
                 substitute = int(self._candidates[int(drawn * len(self._candidates))])
                 if substitute == sample_id:
                     continue
+                self._bring(np.array([substitute]))
                 slot.sample_ids[place] = substitute
                 slot.failures[place] = 0
                 engine.submit(slot.front, place + 1, place)
