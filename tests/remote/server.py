@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -136,8 +138,11 @@ class HostileServer:
         self._send(request, 206, body[:cut], headers, len(body))
         if fault.kind == "stall":
             self._closing.wait(float(fault.value or 60))
-        if cut < len(body):
-            request.close_connection = True
+        if fault.kind == "reset":
+            # With nothing to wait for, closing sends RST.
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.close_connection = cut < len(body)
+        return None
 
     def _send(self, request, status: int, body: bytes, headers=None, length: int | None = None) -> None:
         request.send_response(status)
