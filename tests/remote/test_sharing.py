@@ -119,9 +119,7 @@ def test_epochs_that_are_left_leave_nothing_behind(server, options):
     def leases():
         return len(list(loader.reader.remote.path.parent.glob("lease-*")))
 
-    with load(
-        server.url("train.beton"), order=OrderOption.RANDOM, pipelines=random_pipelines(), remote=options
-    ) as loader:
+    with load(server.url("train.beton"), pipelines=random_pipelines(), remote=options) as loader:
         files = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             for _ in loader:

@@ -77,9 +77,8 @@ def s3(pages_file):
     import botocore.session
 
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-p", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(port)
     client = botocore.session.Session().create_client("s3", endpoint_url=f"http://127.0.0.1:{port}", **CREDENTIALS)
     client.create_bucket(Bucket="pictures")
