@@ -19,7 +19,7 @@ from ..fields.base import Field
 from ..format import has_pointers
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
-from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager, RemoteCacheManager
+from ..memory_managers import MemoryContext, MemoryManager, OSCacheManager, ProcessCacheManager, RemoteCacheManager
 from ..memory_managers.base import check_length
 from ..pipeline.graph import Graph
 from ..pipeline.operation import FileRange, Operation
@@ -325,7 +325,7 @@ class Loader:
         return batch
 
     def mending(
-        self, schedule: Schedule, has_check: bool, epoch: int, first_batch: int, bring: Callable[[np.ndarray], None]
+        self, schedule: Schedule, has_check: bool, epoch: int, first_batch: int, context: MemoryContext
     ) -> Mending:
         """What an epoch does with samples that cannot be used."""
         fields = [step.node.field_name for step in schedule.front]
@@ -338,7 +338,7 @@ class Loader:
             epoch,
             first_batch,
             self.memory_manager.maps_whole_file,
-            bring,
+            context,
         )
 
     def _refuse_substitutes_out_of_reach(self, schedule: Schedule) -> None:

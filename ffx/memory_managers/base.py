@@ -66,6 +66,10 @@ class MemoryContext(AbstractContextManager):
     def bring(self, sample_ids: np.ndarray) -> None:
         """Have samples that no batch of the epoch asked for, until the context is closed; called by any thread."""
 
+    def renew(self, sample_ids: np.ndarray) -> bool:
+        """Read samples again that are damaged where they are kept; whether there was anywhere to read them from."""
+        return False
+
     def storage_words(self) -> np.ndarray:
         """`int64[STORAGE_WORDS]` for native kernels (`ffx.kernels.step`), valid while the context is open."""
         raise NotImplementedError(f"{type(self).__name__} tells no addresses")

@@ -137,6 +137,13 @@ class RemoteContext(OSCacheContext):
         except RemoteError as error:
             raise LoaderError(str(error)) from error
 
+    def renew(self, sample_ids: np.ndarray) -> bool:
+        """Fetch samples again that were damaged in the copy; not those that come damaged from the store."""
+        try:
+            return self._fetcher.renew(self._blocks.of_samples(sample_ids))
+        except RemoteError as error:
+            raise LoaderError(str(error)) from error
+
     def close(self) -> None:
         """Stop fetching; what is under way is given a moment."""
         self._fetcher.close()

@@ -10,15 +10,17 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from ..errors import RemoteError
+from .block_map import ABSENT
 from .file import RemoteFile
 from .lease import CLAIMED, PINNED, Lease
 
-__all__ = ["Fetcher"]
+__all__ = ["Fetcher", "present"]
 
 _log = logging.getLogger("ffx.remote")
 
@@ -94,6 +96,16 @@ class Fetcher:
         self.admit(blocks)
         self.wait(blocks)
 
+    def renew(self, blocks: np.ndarray) -> bool:
+        """Fetch blocks again that are damaged in the copy; whether they came right, as far as that can be told."""
+        if self._damaged.intersection(blocks.tolist()):
+            return False
+        _log.warning("%s: its cached copy is damaged: some of it is fetched anew", self._file.address)
+        with self._file.cache.lock():
+            self._file.block_map.blocks["state"][blocks] = ABSENT
+        self.bring(blocks)
+        return not self._damaged.intersection(blocks.tolist())
+
     def close(self) -> None:
         """Stop; safe to call twice. A request under way is left to its time limit."""
         with self._news:
@@ -114,7 +126,7 @@ class Fetcher:
             self._lease.close()
 
     def _missing(self, blocks: np.ndarray) -> np.ndarray:
-        missing = blocks[self._file.block_map.blocks["state"][blocks] == 0]
+        missing = blocks[self._file.block_map.blocks["state"][blocks] == ABSENT]
         return missing[[block not in self._damaged for block in missing.tolist()]] if len(missing) else missing
 
     def _claim(self, blocks: np.ndarray) -> None:
@@ -197,3 +209,23 @@ class Fetcher:
         self._on_damage(samples)
         with self._news:
             self._damaged.update(blocks)
+
+
+@contextmanager
+def present(
+    file: RemoteFile | None, start: int, stop: int, on_damage: Callable[[np.ndarray], object] | None = None
+) -> Iterator[None]:
+    """While it lasts, the data between two offsets are in the copy (of a remote file; others have all at any time).
+
+    Raises:
+        RemoteError: they cannot be had; or come with wrong checksums, unless `on_damage` is given.
+    """
+    if file is None:
+        yield
+        return
+    fetcher = Fetcher(file, on_damage)
+    try:
+        fetcher.bring(file.blocks.of_range(start, stop))
+        yield
+    finally:
+        fetcher.release()

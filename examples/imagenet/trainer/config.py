@@ -88,7 +88,7 @@ class DataConfig(_Section):
     train_dataset: str = _option(
         "",
         Text("a path"),
-        "training set: a file of ffx or FFCV (or its address: s3://...), or a folder of class folders",
+        "training set: a file of ffx or FFCV, its address (s3://...), or a folder of class folders",
     )
     val_dataset: str = _option("", Text("a path"), "validation set, likewise")
     num_workers: int = _option(-1, WholeNumber(-1), "threads (folder: processes) that load, a rank; -1: one a core")

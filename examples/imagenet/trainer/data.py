@@ -92,7 +92,8 @@ def open_plain_validation(
 ) -> dict[str, Source]:
     """The validation set once more, by who decodes it: `"ffx"` and `"pillow"`; what there is of the two.
 
-    A folder is Pillow's alone, a file in planar YUV or behind an address ffx's. Images that are taken as they are stored have one size only.
+    A folder is Pillow's alone, a file in planar YUV or behind an address ffx's.
+    Images that are taken as they are stored have one size only.
     """
     if config.data.source == "synthetic" or config.data.augmentation == "cifar":
         return {}
@@ -111,7 +112,7 @@ def _open(config: TrainerConfig, path: str, synthetic_images: int, purpose: Purp
     if is_remote(path):
         if kind not in ("auto", "ffx"):
             raise DataError(
-                f"{path}: expected a path for data.source={kind}, found an address, which is read as a file"
+                f"{path}: data.source={kind} expects a path, found an address: addresses are of files of ffx"
             )
         return FfxSource(path, purpose, remote)
     place = Path(path).expanduser()
