@@ -75,10 +75,23 @@ def plan_stays(
     stays = [np.unique(parts[number]) for number in by_first.tolist()]
     first, last = first[by_first], last[by_first]
     stay_bytes = np.array([sizes[stay].sum() for stay in stays], np.int64)
-    change = np.zeros(len(blocks_of_batches) + in_flight + 1, np.int64)
-    np.add.at(change, first, stay_bytes)
-    np.subtract.at(change, last + in_flight, stay_bytes)
-    return Stays(first, last, stays, stay_bytes, int(np.cumsum(change).max(initial=0)))
+    return Stays(first, last, stays, stay_bytes, _most_bytes(first, last + in_flight, stays, sizes))
+
+
+def _most_bytes(begins: np.ndarray, ends: np.ndarray, stays: Sequence[np.ndarray], sizes: np.ndarray) -> int:
+    """Of all blocks that are pinned at once, when stay `i` pins its own from `begins[i]` until `ends[i]`."""
+    lengths = [len(stay) for stay in stays]
+    blocks = np.concatenate([np.empty(0, np.int64), *stays]).astype(np.int64)
+    start, stop = np.repeat(begins, lengths), np.repeat(ends, lengths)
+    order = np.lexsort((start, blocks))
+    blocks, start, stop = blocks[order], start[order], stop[order]
+    # A page's stays follow each other, but one may begin before the batches of the one before are done.
+    again = np.flatnonzero(blocks[1:] == blocks[:-1]) + 1
+    start[again] = np.maximum(start[again], stop[again - 1])
+    change = np.zeros(int(stop.max(initial=0)) + 1, np.int64)
+    np.add.at(change, start, sizes[blocks])
+    np.subtract.at(change, stop, sizes[blocks])
+    return int(np.cumsum(change).max(initial=0))
 
 
 class RemoteContext(OSCacheContext):
