@@ -38,16 +38,22 @@ class Stays:
 
     Attributes:
         first, last: int64[stays], the batches between which one is needed; `first` ascends.
-        blocks: the blocks of each, int64, ascending.
-        bytes: int64[stays], of its blocks.
+        starts: int64[stays + 1]: those of stay `i` are `blocks[starts[i]:starts[i + 1]]`, ascending.
+        blocks: int64, the blocks of all stays.
+        bytes_before: int64[stays + 1], of all stays before one.
         most_bytes: of all that are needed at once.
     """
 
     first: np.ndarray
     last: np.ndarray
-    blocks: list[np.ndarray]
-    bytes: np.ndarray
+    starts: np.ndarray
+    blocks: np.ndarray
+    bytes_before: np.ndarray
     most_bytes: int
+
+    def of(self, first: int, stop: int) -> np.ndarray:
+        """The blocks of stays `first … stop - 1`, one stay after the other."""
+        return self.blocks[self.starts[first] : self.starts[stop]]
 
 
 def plan_stays(
@@ -67,22 +73,28 @@ def plan_stays(
     batches, blocks = batches[order], blocks[order]
     begins = np.ones(len(blocks), bool)
     begins[1:] = (np.diff(pages[blocks]) != 0) | (np.diff(batches) > most_gap)
-    starts = np.flatnonzero(begins)
-    first = batches[starts]
-    last = batches[np.r_[starts[1:], len(batches)][: len(starts)] - 1]
+    heads = np.flatnonzero(begins)
+    first = batches[heads]
+    last = batches[np.r_[heads[1:], len(batches)][: len(heads)] - 1]
     by_first = np.argsort(first, kind="stable")
-    parts = np.split(blocks, starts[1:]) if len(starts) else []
-    stays = [np.unique(parts[number]) for number in by_first.tolist()]
+    new_number = np.empty(len(heads), np.int64)
+    new_number[by_first] = np.arange(len(heads))
+    stay_of = new_number[np.cumsum(begins) - 1]
+    # Each block once a stay, stay by stay.
+    order = np.lexsort((blocks, stay_of))
+    stay_of, blocks = stay_of[order], blocks[order]
+    is_new = np.ones(len(blocks), bool)
+    is_new[1:] = (np.diff(stay_of) != 0) | (np.diff(blocks) != 0)
+    stay_of, blocks = stay_of[is_new], blocks[is_new]
+    starts = np.searchsorted(stay_of, np.arange(len(heads) + 1))
     first, last = first[by_first], last[by_first]
-    stay_bytes = np.array([sizes[stay].sum() for stay in stays], np.int64)
-    return Stays(first, last, stays, stay_bytes, _most_bytes(first, last + in_flight, stays, sizes))
+    bytes_before = np.r_[0, np.cumsum(sizes[blocks])][starts]
+    most = _most_bytes(first[stay_of], last[stay_of] + in_flight, blocks, sizes)
+    return Stays(first, last, starts, blocks, bytes_before, most)
 
 
-def _most_bytes(begins: np.ndarray, ends: np.ndarray, stays: Sequence[np.ndarray], sizes: np.ndarray) -> int:
-    """Of all blocks that are pinned at once, when stay `i` pins its own from `begins[i]` until `ends[i]`."""
-    lengths = [len(stay) for stay in stays]
-    blocks = np.concatenate([np.empty(0, np.int64), *stays]).astype(np.int64)
-    start, stop = np.repeat(begins, lengths), np.repeat(ends, lengths)
+def _most_bytes(start: np.ndarray, stop: np.ndarray, blocks: np.ndarray, sizes: np.ndarray) -> int:
+    """Of all blocks that are pinned at once, when `blocks[i]` is pinned from batch `start[i]` until `stop[i]`."""
     order = np.lexsort((start, blocks))
     blocks, start, stop = blocks[order], start[order], stop[order]
     # A page's stays follow each other, but one may begin before the batches of the one before are done.
@@ -125,23 +137,20 @@ class RemoteContext(OSCacheContext):
 
     def _let_go_of_done(self, batch: int) -> None:
         done = int(np.searchsorted(self._stays.last[self._by_last], batch - self._in_flight, "right"))
-        gone = [self._stays.blocks[stay] for stay in self._by_last[self._let_go : done].tolist()]
+        gone = [self._stays.of(stay, stay + 1) for stay in self._by_last[self._let_go : done].tolist()]
         self._let_go = done
-        for blocks in gone:
-            self._fetcher.unpin(blocks)
+        if gone:
+            self._fetcher.unpin(np.concatenate(gone))
 
     def _admit(self, batch: int) -> None:
         """All that batches up to this one need, and as much of the next ones' as may be read ahead."""
-        stays = self._stays
-        needed = int(np.searchsorted(stays.first, batch, "right"))
-        ahead = int(stays.bytes[needed : self._admitted].sum())
-        while self._admitted < len(stays.blocks):
-            if self._admitted >= needed:
-                ahead += int(stays.bytes[self._admitted])
-                if ahead > self._ahead_bytes:
-                    return
-            self._fetcher.admit(stays.blocks[self._admitted])
-            self._admitted += 1
+        before = self._stays.bytes_before
+        needed = int(np.searchsorted(self._stays.first, batch, "right"))
+        ahead = int(np.searchsorted(before, before[needed] + self._ahead_bytes, "right")) - 1
+        stop = max(needed, ahead)
+        if stop > self._admitted:
+            self._fetcher.admit(self._stays.of(self._admitted, stop))
+            self._admitted = stop
 
     def bring(self, sample_ids: np.ndarray) -> None:
         """Fetch what is missing of samples that stand in for others."""

@@ -57,9 +57,9 @@ class Fetcher:
             self._lease = Lease(file.path.parent, len(file.blocks))
 
     def admit(self, blocks: np.ndarray) -> None:
-        """Pin blocks, and begin to fetch those that are missing."""
+        """Pin blocks (as often as they stand there), and begin to fetch those that are missing, in their order."""
         with self._file.cache.lock():
-            self._pins[blocks] += 1
+            np.add.at(self._pins, blocks, 1)
             self._lease.marks[blocks] |= PINNED
             self._file.block_map.blocks["used"][blocks] = time.time_ns()
             self._claim(blocks)
@@ -67,7 +67,7 @@ class Fetcher:
     def unpin(self, blocks: np.ndarray) -> None:
         """Blocks that were admitted may be given up, as far as they were not admitted more often."""
         with self._file.cache.lock():
-            self._pins[blocks] -= 1
+            np.subtract.at(self._pins, blocks, 1)
             self._lease.marks[blocks[self._pins[blocks] == 0]] &= ~np.uint8(PINNED)
 
     def wait(self, blocks: np.ndarray) -> None:
@@ -131,7 +131,7 @@ class Fetcher:
 
     def _claim(self, blocks: np.ndarray) -> None:
         """Begin to fetch what of some blocks nobody has or fetches. With the cache's lock held."""
-        missing = [block for block in self._missing(blocks).tolist() if block not in self._claimed]
+        missing = [block for block in dict.fromkeys(self._missing(blocks).tolist()) if block not in self._claimed]
         if not missing or self._stopped.is_set():
             return
         file = self._file

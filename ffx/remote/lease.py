@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import secrets
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,8 @@ class Lease:
         if self._file >= 0:
             if self._process == os.getpid():
                 self.path.unlink(missing_ok=True)
+                # The map, and forked processes, have the same open file.
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
             self._file = -1
 
@@ -52,6 +55,7 @@ class OtherLeases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[str, tuple[int, np.ndarray]] = {}
+        weakref.finalize(self, _close_all, self._open)
 
     def marks(self, blocks: int, but: set[Path]) -> np.ndarray:
         """uint8[blocks]: the bits of all leases together, except those of some paths."""
@@ -93,5 +97,9 @@ class OtherLeases:
 
     def close(self) -> None:
         """Close what is open."""
-        while self._open:
-            os.close(self._open.popitem()[1][0])
+        _close_all(self._open)
+
+
+def _close_all(leases: dict[str, tuple[int, np.ndarray]]) -> None:
+    while leases:
+        os.close(leases.popitem()[1][0])

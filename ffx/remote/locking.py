@@ -33,6 +33,8 @@ def held(path: Path) -> Iterator[None]:
             yield
         finally:
             _depths[key] = 0
+            # Closing would not do where a process was forked in the meantime, which has the same open file.
+            fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
 
