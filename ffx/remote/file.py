@@ -138,6 +138,8 @@ class RemoteFile:
                 raise RemoteError(f"{self.address}: the map of its cached copy, {place}, cannot be read back")
             self.block_map = known
             known.forget_what_may_be_lost()
+            # Also removes what the dead left.
+            self.cache.marks_of(self.name, len(self.blocks), set())
             # Keeps the copy from being removed as long as this is looked at.
             lease = Lease(self.path.parent, len(self.blocks))
         self._letting_go = weakref.finalize(self, lease.close)

@@ -85,7 +85,8 @@ def test_fetching_a_file_beforehand(server, options, pages_file, capsys):
     assert main(arguments) == 0
     first = json.loads(capsys.readouterr().out)
     assert first["ok"]
-    assert first["bytes"] == pages_file.stat().st_size <= first["fetched"] + 4096
+    # Pages end with bytes that belong to no sample.
+    assert 0.8 * first["bytes"] < first["fetched"] <= first["bytes"] == pages_file.stat().st_size
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["fetched"] == 0
     with remote_loader(server, options) as loader:

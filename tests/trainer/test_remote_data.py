@@ -7,6 +7,7 @@ from trainer.data import open_plain_validation, open_training, open_validation
 from trainer.distributed import Ranks
 from trainer.errors import DataError
 
+from ffx.errors import LoaderError
 from tests.remote.server import HostileServer
 
 CPU = torch.device("cpu")
@@ -43,6 +44,11 @@ def test_addresses_give_the_batches_of_the_files(tiny, places, tmp_path, in_memo
         for one, other in zip(epoch(mine), epoch(theirs), strict=True):
             np.testing.assert_array_equal(one, other)
     assert any((tmp_path / "cache").iterdir())
+
+
+def test_the_caches_limit_reaches_the_loader(tiny, places):
+    with pytest.raises(LoaderError, match="cache_bytes of at least"):
+        epoch(open_training(tiny(**{**places, "data.cache_gb": 1e-6}), Ranks(), CPU, torch.float32))
 
 
 def test_plain_validation_of_an_address_is_ffxs_alone(tiny, places):
