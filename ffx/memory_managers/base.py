@@ -95,7 +95,7 @@ class MemoryManager(ABC):
     """A file's storage.
 
     Args:
-        reader: gives `file_name`, `page_size`, `num_samples`, `alloc_table` and `index`.
+        reader: gives `file_name`, `local_path`, `page_size`, `num_samples`, `alloc_table` and `index`.
 
     Attributes:
         maps_whole_file: contexts have all samples at any time (`MemoryContext.bring` may have to be called first).
