@@ -106,13 +106,12 @@ def test_a_cache_too_small_for_the_batches_under_way_is_an_error(server, options
 
 def test_other_files_go_first_and_vanish_when_nobody_reads_them(server, options, pages_file, tmp_path):
     server.files["old.beton"] = pages_file.read_bytes()
-    limit = dataclasses.replace(options, cache_bytes=pages_file.stat().st_size + (4 << 20))
-    with load(server.url("old.beton"), pipelines=random_pipelines(), remote=limit) as loader:
+    with load(server.url("old.beton"), pipelines=random_pipelines(), remote=options) as loader:
         everything(loader)
-        old = loader.reader.remote.path.parent
+        old, kept = loader.reader.remote.path.parent, loader.reader.remote.block_map.present_bytes
     del loader
     gc.collect()
-    with remote_loader(server, limit) as loader:
+    with remote_loader(server, dataclasses.replace(options, cache_bytes=kept + 1000)) as loader:
         everything(loader)
     assert not old.exists()
     assert loader.reader.remote.path.exists()
