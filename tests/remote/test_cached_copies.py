@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import ffx
 from ffx.commands import main
 from ffx.errors import SampleChecksumError
 from ffx.loader import OrderOption
+from ffx.loader.resident import resident_data
+from ffx.pipeline.operation import FileRange
 from ffx.reader import Reader
 from tests.loader.helpers import everything, load, random_pipelines
 
@@ -99,3 +102,15 @@ def test_fetching_says_what_is_wrong(server, options, arguments, capsys):
     filled = [text.format(url=server.url("train.beton")) for text in arguments]
     assert main(["fetch", *filled, "--cache-dir", str(options.cache_dir)]) == 1
     assert filled[0] in capsys.readouterr().out
+
+
+def test_what_is_kept_on_a_device_is_fetched_first(server, options, pages_file):
+    index = Reader(pages_file).index
+    wanted = FileRange(int(index.pointers[0]), int(index.pointers[-1] + index.sizes[-1]), torch.device("cpu"))
+    reader = Reader(server.url("train.beton"), remote=options)
+    (data,) = resident_data(reader, [wanted]).values()
+    stored = pages_file.read_bytes()
+    for start, size in zip(index.pointers.tolist(), index.sizes.tolist(), strict=True):
+        assert (
+            data[start - wanted.start : start - wanted.start + size].numpy().tobytes() == stored[start : start + size]
+        )
