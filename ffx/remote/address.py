@@ -7,7 +7,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["cache_name", "is_remote", "redacted"]
+__all__ = ["cache_name", "is_remote", "redacted", "without_secrets"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
@@ -23,6 +23,17 @@ def redacted(address: str) -> str:
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     host, slash, path = place.partition("/")
     return before + separator + host.rpartition("@")[2] + slash + path
+
+
+def without_secrets(text: str, address: str) -> str:
+    """Somebody else's text about an address, without the parts that `redacted` leaves out, together or alone."""
+    text = text.replace(address, redacted(address))
+    place, _, query = address.partition("://")[2].partition("?")
+    user = place.partition("/")[0].rpartition("@")[0]
+    for secret in (query, user, *user.split(":", 1)[1:]):
+        if secret:
+            text = text.replace(secret, "…")
+    return text
 
 
 def cache_name(address: str, size: int, etag: str, modified: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import RemoteError
-from .address import redacted
+from .address import redacted, without_secrets
 from .options import RemoteOptions
 
 __all__ = ["Store", "TemporaryProblem", "Version", "check_content_range", "open_store"]
@@ -88,7 +88,7 @@ class Store(ABC):
 
     def hidden(self, text: str) -> str:
         """A text of somebody else's without the address's secrets."""
-        return text.replace(self.address, self.shown)
+        return without_secrets(text, self.address)
 
     def check_options(self, known: set[str]) -> None:
         """Refuse storage options that would be ignored."""
@@ -141,5 +141,5 @@ def open_store(address: str, options: RemoteOptions) -> Store:
     except (ValueError, TypeError, OSError) as error:
         if isinstance(error, RemoteError):
             raise
-        text = str(error).replace(address, shown)
+        text = without_secrets(str(error), address)
         raise RemoteError(f"{shown}: cannot be opened: {text}") from None

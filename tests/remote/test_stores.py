@@ -164,3 +164,12 @@ def test_paths_are_no_addresses(tmp_path):
 
     assert not any(map(is_remote, ["a.beton", "/a/b://c", Path("a"), "C:\\a", "./s3:/x"]))
     assert all(map(is_remote, ["s3://a/b", "HTTPS://a/b", "simplecache::s3://a/b", "osdf:///a"]))
+
+
+def test_texts_about_an_address_lose_its_secrets():
+    from ffx.remote.address import redacted, without_secrets
+
+    address = "sftp://me:pass:word@host/a/b.beton?key=k1#part"
+    assert redacted(address) == "sftp://host/a/b.beton"
+    text = f"{address}; me:pass:word@host; pass:word; /a/b.beton?key=k1#part"
+    assert without_secrets(text, address) == "sftp://host/a/b.beton; …@host; …; /a/b.beton?…"
