@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from ffx.loader import OrderOption
 from tests.loader.helpers import everything, load, random_pipelines
@@ -20,10 +21,16 @@ def epoch_bytes(address, options, seed: int = 3, pause_seconds: float = 0.0) -> 
         return whole, loader.reader.remote.fetched.bytes
 
 
-def run_epoch(address, options, started, results) -> None:
-    """One process of several: says that it began, and what it got."""
-    started.put(os.getpid())
-    results.put((os.getpid(), *epoch_bytes(address, options)))
+def run_epoch(address, options, folder: Path) -> None:
+    """One process of several: says in files of its own that it began, and what it got.
+
+    Not in a queue: whoever is killed while he puts something there leaves it locked.
+    """
+    own = folder / str(os.getpid())
+    own.with_suffix(".started").touch()
+    epoch, fetched = epoch_bytes(address, options)
+    own.with_suffix(".part").write_bytes(fetched.to_bytes(8, "little") + epoch)
+    own.with_suffix(".part").rename(own.with_suffix(".done"))
 
 
 def iterate(loader, results) -> None:

@@ -1,5 +1,6 @@
 """Processes of a machine share what is fetched, and outlive each other."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -22,14 +23,41 @@ def local_epoch(path) -> bytes:
         return b"".join(part.tobytes() for part in everything(loader))
 
 
-def start(context, count, address, options):
-    started, results = context.Queue(), context.Queue()
-    processes = [context.Process(target=run_epoch, args=(address, options, started, results)) for _ in range(count)]
+def wait_until(condition):
+    latest = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < latest, "it takes too long"
+        time.sleep(0.02)
+
+
+def start(method, count, address, options, folder):
+    """Processes that load an epoch, all of which have begun."""
+    folder.mkdir()
+    context = multiprocessing.get_context(method)
+    processes = [context.Process(target=run_epoch, args=(address, options, folder)) for _ in range(count)]
     for process in processes:
         process.start()
-    for _ in processes:
-        started.get(timeout=SECONDS)
-    return processes, results
+    wait_until(lambda: len(list(folder.glob("*.started"))) == count)
+    return processes
+
+
+def results_of(processes, folder):
+    """For each process the bytes of its epoch, and how many it fetched."""
+    for process in processes:
+        process.join(SECONDS)
+    found = [(folder / f"{process.pid}.done").read_bytes() for process in processes]
+    return [(data[8:], int.from_bytes(data[:8], "little")) for data in found]
+
+
+def fetching(options) -> set[int]:
+    """The processes that have claimed blocks, by what their leases say."""
+    found = set()
+    for path in options.cache_dir.glob("*/lease-*"):
+        # A lease may go at any time.
+        with contextlib.suppress(FileNotFoundError):
+            if any(mark & 2 for mark in path.read_bytes()):
+                found.add(int(path.name.split("-")[1]))
+    return found
 
 
 def assert_one_good_copy(remote, pages_file):
@@ -44,55 +72,46 @@ def assert_one_good_copy(remote, pages_file):
     assert folders == [remote.path.parent]
 
 
-def test_processes_that_start_together_fetch_each_byte_once(server, options, pages_file):
-    context = multiprocessing.get_context("spawn")
-    processes, results = start(context, 3, server.url("train.beton"), options)
-    found = [results.get(timeout=SECONDS) for _ in processes]
-    for process in processes:
-        process.join(SECONDS)
+def test_processes_that_start_together_fetch_each_byte_once(server, options, pages_file, tmp_path):
+    processes = start("spawn", 3, server.url("train.beton"), options, tmp_path / "results")
+    found = results_of(processes, tmp_path / "results")
     expected = local_epoch(pages_file)
-    assert all(epoch == expected for _, epoch, _ in found)
-    assert sum(fetched for _, _, fetched in found) == server.bytes_asked
+    assert all(epoch == expected for epoch, _ in found)
+    assert sum(fetched for _, fetched in found) == server.bytes_asked
     assert server.bytes_asked <= pages_file.stat().st_size + (2 << 20)
 
 
 @pytest.mark.slow
-def test_of_eight_processes_four_are_killed_and_one_good_copy_is_left(server, options, pages_file):
-    server.delay_seconds = 0.3
+def test_of_eight_processes_four_are_killed_and_one_good_copy_is_left(server, options, pages_file, tmp_path):
+    server.delay_seconds = 1.0
     patient = dataclasses.replace(options, requests=2, timeout_seconds=20.0)
-    context = multiprocessing.get_context("forkserver")
-    processes, results = start(context, 8, server.url("train.beton"), patient)
-    latest = time.monotonic() + SECONDS
-    # Kill them while they fetch, not while they import.
-    while len(server.ranges) < 4 and time.monotonic() < latest:
-        time.sleep(0.02)
-    for process in processes[:4]:
-        time.sleep(0.15)
-        os.kill(process.pid, signal.SIGKILL)
+    processes = start("forkserver", 8, server.url("train.beton"), patient, tmp_path / "results")
+    killed: set[int] = set()
+    for _ in range(4):
+        # Each time one that fetches.
+        wait_until(lambda: fetching(options) - killed)
+        chosen = min(fetching(options) - killed)
+        os.kill(chosen, signal.SIGKILL)
+        killed.add(chosen)
     expected = local_epoch(pages_file)
-    living = {process.pid for process in processes[4:]}
-    while living:
-        process, epoch, _ = results.get(timeout=SECONDS)
-        assert epoch == expected
-        living.discard(process)
-    for process in processes:
-        process.join(SECONDS)
+    living = [process for process in processes if process.pid not in killed]
+    assert len(living) == 4
+    assert all(epoch == expected for epoch, _ in results_of(living, tmp_path / "results"))
     with load(server.url("train.beton"), pipelines=random_pipelines(), remote=options) as loader:
         everything(loader)
+        assert loader.reader.remote.fetched.bytes == 0
         assert_one_good_copy(loader.reader.remote, pages_file)
         leases = list(loader.reader.remote.path.parent.glob("lease-*"))
-    assert len(leases) <= 2, "what the dead held is still there"
+    # That of this loader alone.
+    assert len(leases) == 1, "what the dead held is still there"
 
 
-def test_a_process_killed_while_it_fetches_holds_nobody_up(server, options, pages_file):
-    server.delay_seconds = 1.0
+def test_a_process_killed_while_it_fetches_holds_nobody_up(server, options, pages_file, tmp_path):
+    server.delay_seconds = 2.0
     slow = dataclasses.replace(options, requests=1, timeout_seconds=20.0)
-    context = multiprocessing.get_context("forkserver")
-    processes, _ = start(context, 1, server.url("train.beton"), slow)
-    latest = time.monotonic() + SECONDS
-    while len(server.ranges) < 4 and time.monotonic() < latest:
-        time.sleep(0.02)
-    os.kill(processes[0].pid, signal.SIGKILL)
+    (process,) = start("forkserver", 1, server.url("train.beton"), slow, tmp_path / "results")
+    wait_until(lambda: fetching(options))
+    os.kill(process.pid, signal.SIGKILL)
     server.delay_seconds = 0.0
     assert epoch_bytes(server.url("train.beton"), options)[0] == local_epoch(pages_file)
 
