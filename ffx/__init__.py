@@ -10,18 +10,30 @@ from .errors import FfxError, FfxWarning
 if TYPE_CHECKING:
     from .loader import Loader, OrderOption
     from .reader import Reader
+    from .remote import RemoteOptions
     from .verifying import verify_file
     from .writer import DatasetWriter
 
 __version__ = "0.1.0"
 
-__all__ = ["DatasetWriter", "FfxError", "FfxWarning", "Loader", "OrderOption", "Reader", "__version__", "verify_file"]
+__all__ = [
+    "DatasetWriter",
+    "FfxError",
+    "FfxWarning",
+    "Loader",
+    "OrderOption",
+    "Reader",
+    "RemoteOptions",
+    "__version__",
+    "verify_file",
+]
 
 _HOMES = {
     "DatasetWriter": "writer",
     "Loader": "loader",
     "OrderOption": "loader",
     "Reader": "reader",
+    "RemoteOptions": "remote",
     "verify_file": "verifying",
 }
 

@@ -15,6 +15,7 @@ __all__ = [
     "SampleChecksumError",
     "PipelineError",
     "OperationError",
+    "RemoteError",
     "LoaderError",
     "LibraryError",
     "FfxWarning",
@@ -133,6 +134,21 @@ class SampleChecksumError(DecodeError, ChecksumError):
 
 class OperationError(LoaderError):
     """An operation of a pipeline raised; the original exception is the cause."""
+
+
+class RemoteError(FfxError, OSError):
+    """A file behind an address could not be read: the message names the address, without any credentials in it.
+
+    Attributes:
+        changed: another version of the file stands at the address now.
+    """
+
+    def __init__(self, message: str, changed: bool = False) -> None:
+        super().__init__(message)
+        self.changed = changed
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.changed)
 
 
 class LibraryError(FfxError, ImportError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FieldError, FormatError
+from .errors import FieldError, FormatError, LoaderError
 from .fields import BytesField, FloatField, IntField, JSONField, NDArrayField, RGBImageField, TorchTensorField
 from .fields.base import Field
 from .format import (
@@ -17,10 +17,12 @@ from .format import (
     IMAGE_MODES,
     POINTER_METADATA,
     FieldLayout,
+    FileIndex,
     TypeId,
     builtin_layout,
     read_index,
 )
+from .remote import RemoteFile, RemoteOptions, is_remote
 
 __all__ = ["FIELD_TYPES", "Reader"]
 
@@ -52,12 +54,15 @@ class Reader:
     """An open file, its tables proved right.
 
     Args:
-        fname: the file.
+        fname: the file; an address (`https://…`, `s3://…`, …) of one is read through a cache on the local disk.
         custom_fields: field name -> `Field` class, for fields of your own (and to read another field
             with a class of your own).
+        remote: how a file behind an address is read and kept; `None`: as `RemoteOptions()`.
 
     Attributes:
-        file_name: the path as given.
+        file_name: the path as given; an address without credentials.
+        local_path: where the bytes are: `file_name`, or the cached copy.
+        remote: the `RemoteFile`, or `None` for a local file.
         num_samples: samples in the file.
         num_fields: fields of each.
         page_size: bytes of a page.
@@ -74,14 +79,26 @@ class Reader:
 
     Raises:
         FormatError: the file is not a valid `.beton` file, or a custom field is not named.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened (`RemoteError`: nor reached).
+        LoaderError: `remote` is given for a local file.
     """
 
-    def __init__(self, fname: str | os.PathLike, custom_fields: Mapping[str, type[Field]] | None = None) -> None:
+    def __init__(
+        self,
+        fname: str | os.PathLike,
+        custom_fields: Mapping[str, type[Field]] | None = None,
+        remote: RemoteOptions | None = None,
+    ) -> None:
         self._fname = os.fspath(fname)
+        self.remote: RemoteFile | None = None
+        if is_remote(self._fname):
+            self.remote = RemoteFile(self._fname, remote or RemoteOptions())
+            self._fname = self.remote.address
+        elif remote is not None:
+            raise LoaderError(f"{self._fname}: expected an address (scheme://…) for remote=, found a local path")
         self._custom_fields = dict(custom_fields or {})
         self.handlers: dict[str, Field] = {}
-        self.index = read_index(self._fname, self._layout_of)
+        self.index = self._read_index() if self.remote is None else self._read_remote_index(self.remote)
         self.header = self.index.header
         self.num_samples = int(self.header["num_samples"])
         self.num_fields = int(self.header["num_fields"])
@@ -98,8 +115,28 @@ class Reader:
 
     @property
     def file_name(self) -> str:
-        """The path as it was given."""
+        """The path as it was given; an address without credentials."""
         return self._fname
+
+    @property
+    def local_path(self) -> str:
+        """Where the bytes are."""
+        return self.index.local_path
+
+    def _read_index(self) -> FileIndex:
+        return read_index(self._fname, self._layout_of, self.remote)
+
+    def _read_remote_index(self, remote: RemoteFile) -> FileIndex:
+        with remote.opening():
+            try:
+                index = self._read_index()
+            except FormatError:
+                # Perhaps on the way only, or on the disk.
+                remote.forget_tables()
+                self.handlers.clear()
+                index = self._read_index()
+            remote.finish(index)
+        return index
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}: {type(handler).__name__}" for name, handler in self.handlers.items())

@@ -18,6 +18,8 @@ from .kernels import step
 from .kernels.cores import usable_cores
 from .kernels.verify import check_rows
 from .reader import Reader
+from .remote import RemoteOptions
+from .remote.fetcher import present
 
 __all__ = ["BadSample", "Report", "verify_file"]
 
@@ -70,7 +72,7 @@ class Report:
 
 
 def _map(index: FileIndex) -> np.ndarray:
-    with open(index.path, "rb") as handle:
+    with open(index.local_path, "rb") as handle:
         status = os.fstat(handle.fileno())
         same = (status.st_dev, status.st_ino, status.st_size) == index.identity[:3]
         require(same, f"{index.path}: the file", "the one that was opened first", "another one, or another length")
@@ -95,30 +97,33 @@ def verify_file(
     workers: int = -1,
     custom_fields: Mapping[str, type[Field]] | None = None,
     on_progress: Callable[[int], object] | None = None,
+    remote: RemoteOptions | None = None,
 ) -> Report:
     """Look at every sample of a file.
 
     The tables are proved right as at each opening; then each sample's bytes are held against their checksum.
 
     Args:
-        path: of the file.
+        path: of the file, or its address.
         decode: decode every JPEG too, as strictly as the loader does; `None`: only where there are no checksums.
         workers: threads; below 1: as many as this process may use cores.
         custom_fields: class of each field of a type of its own, by field name.
         on_progress: called with the number of rows or JPEGs that were looked at since.
+        remote: how a file behind an address is fetched and kept.
 
     Raises:
         FormatError: the file is not a valid `.beton` file, or its tables are damaged.
         OSError: it cannot be opened.
     """
-    index = Reader(path, custom_fields).index
+    reader = Reader(path, custom_fields, remote)
+    index = reader.index
     data = _map(index)
     jpegs = list(_rows_of_jpegs(index)) if decode or (decode is None and index.checksums is None) else []
     with ThreadPoolExecutor(usable_cores() if workers < 1 else workers) as pool:
         rows = range(0, 0 if index.checksums is None else len(index.pointers), _ROWS_A_TASK)
-        tasks = [pool.submit(_check, index, data, first) for first in rows]
+        tasks = [pool.submit(_check, reader, data, first) for first in rows]
         tasks += [
-            pool.submit(_decode, index, data, jpegs[first : first + _ROWS_A_TASK])
+            pool.submit(_decode, reader, data, jpegs[first : first + _ROWS_A_TASK])
             for first in range(0, len(jpegs), _ROWS_A_TASK)
         ]
         bad: dict[int, str] = {}
@@ -133,21 +138,29 @@ def verify_file(
     return Report(index.path, samples, stored, index.checksums is not None, len(jpegs), described)
 
 
-def _check(index: FileIndex, data: np.ndarray, first: int) -> tuple[int, list[tuple[int, str]]]:
+def _ignore(sample_ids: np.ndarray) -> None:
+    """Damage is looked for here anyhow."""
+
+
+def _check(reader: Reader, data: np.ndarray, first: int) -> tuple[int, list[tuple[int, str]]]:
+    index = reader.index
     assert index.checksums is not None
     rows = slice(first, first + _ROWS_A_TASK)
     pointers, sizes, checksums = index.pointers[rows], index.sizes[rows], index.checksums[rows]
     good = np.empty(len(pointers), bool)
-    check_rows(data.ctypes.data, data.size, pointers, sizes, checksums, 0, len(good), good)
+    with present(reader.remote, int(pointers[0]), int((pointers + sizes).max()), _ignore):
+        check_rows(data.ctypes.data, data.size, pointers, sizes, checksums, 0, len(good), good)
     return len(good), [(first + row, step.STATUS_TEXT[step.DAMAGED]) for row in np.flatnonzero(~good).tolist()]
 
 
-def _decode(index: FileIndex, data: np.ndarray, jpegs: list[tuple[int, int, int]]) -> tuple[int, list[tuple[int, str]]]:
-    bad = []
+def _decode(reader: Reader, data: np.ndarray, jpegs: list[tuple[int, int, int]]) -> tuple[int, list[tuple[int, str]]]:
+    index, bad = reader.index, []
     for row, height, width in jpegs:
         start, size = int(index.pointers[row]), int(index.sizes[row])
         # A copy: the mapped file may change while its header is read twice.
-        if decoded_strictly(data[start : start + size].copy(), height, width) is None:
+        with present(reader.remote, start, start + size, _ignore):
+            stored = data[start : start + size].copy()
+        if decoded_strictly(stored, height, width) is None:
             bad.append((row, step.STATUS_TEXT[step.BAD_JPEG]))
     return len(jpegs), bad
 

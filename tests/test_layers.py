@@ -23,6 +23,7 @@ LAYERS = {
     "ffx.pipeline": 3,
     "ffx.fields": 4,
     "ffx.transforms": 4,
+    "ffx.remote": 4,
     "ffx.reader": 5,
     "ffx.memory_managers": 6,
     "ffx.traversal_order": 6,
@@ -62,6 +63,7 @@ PUBLIC = {
     "ffx.pipeline.pipeline_spec",
     "ffx.pipeline.state",
     "ffx.reader",
+    "ffx.remote",
     "ffx.transforms",
     "ffx.transforms.common",
     "ffx.transforms.ops",
@@ -240,5 +242,17 @@ def test_import_brings_in_neither_programs_nor_what_only_they_need():
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    unwanted = {"matplotlib", "sklearn", "fastargs", "webdataset", "writer", "examples", "benchmarks", "ffcv"}
+    unwanted = {
+        "matplotlib",
+        "sklearn",
+        "fastargs",
+        "webdataset",
+        "fsspec",
+        "botocore",
+        "urllib3",
+        "writer",
+        "examples",
+        "benchmarks",
+        "ffcv",
+    }
     assert not unwanted & set(loaded)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from .layout import (
 from .refusing import check_sum, refuse, require, require_all
 from .trailer import Trailer, read_footer, read_trailer
 
-__all__ = ["FileIndex", "read_index"]
+__all__ = ["Copy", "FileIndex", "read_index"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class FileIndex:
     """A file whose tables are proved right: what every later stage relies on.
 
     Attributes:
-        path: the file.
+        path: the file, or the address of it.
+        local_path: where its bytes are read: `path`, or the copy of a remote file.
         file_bytes: its size when it was opened.
         header: one record of `HeaderType`.
         field_descriptors: `FieldDescType[fields]`.
@@ -54,6 +57,7 @@ class FileIndex:
     """
 
     path: str
+    local_path: str
     file_bytes: int
     header: np.void
     field_descriptors: np.ndarray
@@ -275,6 +279,7 @@ def _open(file: OpenFile, path: str, layout_of: LayoutOf) -> FileIndex:
     pointers, sizes, sample_ids, checksums = _sorted_rows(table, None if trailer is None else trailer.row_checksums)
     index = FileIndex(
         path=path,
+        local_path=str(file.handle.name),
         file_bytes=file.size,
         header=header,
         field_descriptors=descriptors,
@@ -297,21 +302,43 @@ def _open(file: OpenFile, path: str, layout_of: LayoutOf) -> FileIndex:
     return index
 
 
-def read_index(path: str | os.PathLike, layout_of: LayoutOf) -> FileIndex:
+class Copy(Protocol):
+    """The local copy of a remote file, which gets its bytes when they are asked for.
+
+    Attributes:
+        path: where it is.
+        identity: stands for device, number, size and times of change.
+    """
+
+    path: Path
+
+    @property
+    def identity(self) -> tuple[int, ...]: ...
+
+    def ensure(self, start: int, stop: int) -> None:
+        """Have the bytes between two offsets."""
+
+
+def read_index(path: str | os.PathLike, layout_of: LayoutOf, copy: Copy | None = None) -> FileIndex:
     """Open a file and prove its tables right.
 
     Args:
-        path: the file.
+        path: the file, or its address for messages.
         layout_of: called with each field's name, type id and arguments; returns its layout.
+        copy: of a remote file.
 
     Raises:
         FormatError: the file is not a valid `.beton` file (`ChecksumError`: its tables are damaged).
         OSError: it cannot be opened or read.
     """
     path = os.fspath(path)
-    with open(path, "rb") as handle:
+    with open(path if copy is None else copy.path, "rb") as handle:
+        file = OpenFile(handle, None if copy is None else copy.ensure)
+        if copy is not None:
+            # What is fetched changes the copy's times.
+            file.identity = copy.identity
         try:
-            return _open(OpenFile(handle), path, layout_of)
+            return _open(file, path, layout_of)
         except FormatError as error:
             if error.path is None and error.where is not None:
                 refuse(error.where, error.expected or "", error.found, path, type(error))

@@ -110,6 +110,7 @@ class Mending:
         seed, epoch: of the epoch.
         first_batch: the number of the epoch's first batch here, for the journal.
         is_mapped: the slots' storage has every sample at any time; else substitutes are read from a map made for them.
+        context: the slots' storage: asked for a substitute, and to read what is damaged again.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Mending:
         epoch: int,
         first_batch: int,
         is_mapped: bool,
+        context: MemoryContext,
     ) -> None:
         self._on_error = on_error
         self._reader = reader
@@ -131,6 +133,7 @@ class Mending:
         self._epoch = epoch
         self._first_batch = first_batch
         self._is_mapped = is_mapped
+        self._context = context
         self._elsewhere: tuple[MemoryContext, np.ndarray] | None = None
 
     def mend(self, slot: Slot, number: int, count: int, engine: Engine, culprits: list[Culprit]) -> int:
@@ -155,6 +158,8 @@ class Mending:
         places = np.flatnonzero(slot.failures[:count])
         for place in places.tolist():
             sample_id = int(slot.sample_ids[place])
+            if self._is_renewed(slot, place, engine):
+                continue
             error = self._error(sample_id, int(slot.failures[place]))
             if self._on_error == "raise":
                 raise error
@@ -164,14 +169,26 @@ class Mending:
             action = "left out" if substitute is None else f"sample {substitute} comes in its place"
             _log.warning("epoch %d, batch %d: %s: %s", self._epoch, batch, error, action)
         if self._on_error == "skip":
-            slot.keep(np.flatnonzero(slot.failures[:count] == 0))
-            count -= len(places)
+            kept = np.flatnonzero(slot.failures[:count] == 0)
+            if len(kept) < count:
+                slot.keep(kept)
+            count = len(kept)
         return count
 
     def reading(self, slot: Slot, mended: bool) -> AbstractContextManager:
         """While the tail of a batch is run: its steps find the data of substitutes, too."""
         elsewhere = mended and self._on_error == "substitute" and not self._is_mapped
         return slot.reading_from(self._mapped_words()) if elsewhere else nullcontext()
+
+    def _is_renewed(self, slot: Slot, place: int, engine: Engine) -> bool:
+        """Whether a damaged sample could be read again, and then was right: where storage is a copy of the file."""
+        damaged = split_failure(int(slot.failures[place]))[2] == words.DAMAGED
+        if not damaged or not self._context.renew(slot.sample_ids[place : place + 1].copy()):
+            return False
+        slot.failures[place] = 0
+        engine.submit(slot.front, place + 1, place)
+        engine.wait(slot.front)
+        return bool(slot.failures[place] == 0)
 
     def _error(self, sample_id: int, failure: int) -> DecodeError:
         """What went wrong with a sample, as an error; raised at once where another sample would fail as well."""
@@ -190,6 +207,7 @@ class Mending:
                 substitute = int(self._candidates[int(drawn * len(self._candidates))])
                 if substitute == sample_id:
                     continue
+                self._context.bring(np.array([substitute]))
                 slot.sample_ids[place] = substitute
                 slot.failures[place] = 0
                 engine.submit(slot.front, place + 1, place)

@@ -81,7 +81,7 @@ class EpochIterator:
                 loader.keep_on_devices(schedule),
                 loader.verification.step,
             )
-            mending = loader.mending(schedule, source.check is not None, epoch, first_batch)
+            mending = loader.mending(schedule, source.check is not None, epoch, first_batch, context)
             # The front and, for each native step of the tail, one more round of tasks, for every slot.
             capacity = 2 * count * size * (1 + len(schedule.tail))
             engine = Engine(loader.num_workers, capacity)

@@ -19,13 +19,14 @@ from ..fields.base import Field
 from ..format import has_pointers
 from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
-from ..memory_managers import MemoryManager, OSCacheManager, ProcessCacheManager
+from ..memory_managers import MemoryContext, MemoryManager, OSCacheManager, ProcessCacheManager, RemoteCacheManager
 from ..memory_managers.base import check_length
 from ..pipeline.graph import Graph
 from ..pipeline.operation import FileRange, Operation
 from ..pipeline.pipeline_spec import PipelineSpec
 from ..pipeline.plan import Kind, Plan, Schedule
 from ..reader import Reader
+from ..remote import RemoteOptions
 from ..traversal_order import QuasiRandom, Random, Sequential
 from ..traversal_order.base import Share, TraversalOrder, rank_and_world
 from .damage import ON_ERROR, Culprit, Mending
@@ -68,11 +69,13 @@ class Loader:
     """Loads batches from a `.beton` file; takes FFCV's place with the same arguments.
 
     Args:
-        fname: path of the file, written by ffx or by FFCV.
+        fname: path of the file, written by ffx or by FFCV; or its address (`https://`, `s3://`, `osdf://`, …): it is
+            fetched by ranges, ahead of the batches, into a cache on the local disk.
         batch_size: samples a batch.
         num_workers: threads that decode; below 1: as many as this process may use cores.
         os_cache: map the file and leave caching to the operating system (right for files that fit
-            into memory, and shared by all processes); False: read pages ahead into own memory.
+            into memory, and shared by all processes); False: read pages ahead into own memory. A file behind
+            an address is read from its cached copy either way.
         order: an `OrderOption`, or a class derived from `TraversalOrder`.
         distributed: share the samples among the ranks of torch's process group, each sample exactly
             once an epoch.
@@ -91,6 +94,7 @@ class Loader:
         on_error: what is done with a sample that differs from its checksum or that its decoder refuses. `"raise"`;
             `"skip"`: its batch is shorter (or missing), so ranks may get out of step; `"substitute"`: another
             sample, with its own label, comes in its place, the same one on any rank.
+        remote: how a file behind an address is read and kept (`ffx.RemoteOptions`).
 
     Attributes:
         batch_size: may be set between epochs; an iterator keeps the one that it began with.
@@ -99,6 +103,7 @@ class Loader:
 
     Raises:
         FormatError: when the file is not valid.
+        RemoteError: an address cannot be reached, or what reads such addresses is not installed.
         PipelineError: when a pipeline cannot be built.
 
     Iterating gives tuples: one entry a field in the file's order, then one for each derived pipeline.
@@ -126,9 +131,9 @@ class Loader:
         *,
         verify: str = "first",
         on_error: str = "raise",
+        remote: RemoteOptions | None = None,
     ) -> None:
         self._args = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        self.fname = os.fspath(fname)
         self.batch_size = batch_size
         self.num_workers = num_workers if num_workers >= 1 else usable_cores()
         self.batches_ahead = _at_least_one("batches_ahead", batches_ahead)
@@ -139,9 +144,10 @@ class Loader:
         self.next_epoch = 0
         self.on_error = _one_of("on_error", on_error, ON_ERROR)
         self.culprits: list[Culprit] = []
-        self.reader = Reader(self.fname, dict(custom_fields or {}))
+        self.reader = Reader(fname, dict(custom_fields or {}), remote)
+        self.fname = self.reader.file_name
         self.indices = self._checked_indices(indices)
-        self.memory_manager: MemoryManager = (OSCacheManager if os_cache else ProcessCacheManager)(self.reader)
+        self.memory_manager = self._make_storage(os_cache)
         self.traversal_order = self._make_order(order, dict(order_kwargs or {}))
         self.field_name_to_f_ix = {name: number for number, name in enumerate(self.reader.handlers)}
         self.pipeline_specs = complete_specs(pipelines or {}, self.reader.handlers)
@@ -159,12 +165,19 @@ class Loader:
         self.file_data: dict[FileRange, torch.Tensor] = {}
         self.keep_on_devices(schedule)
         self.verification = self._make_verification(verify)
+        if isinstance(self.memory_manager, RemoteCacheManager):
+            self.memory_manager.on_damage = self.verification.forget
         self.slot_pool = SlotPool()
         self._links: dict[torch.device | None, HostLink | CudaLink] = {}
         self._order_length: int | None = None
         self._tracker = Tracker(Progress(0))
         self._resume: Progress | None = None
         self._warn_of_dropped_samples(order)
+
+    def _make_storage(self, os_cache: bool) -> MemoryManager:
+        if self.reader.remote is not None:
+            return RemoteCacheManager(self.reader)
+        return OSCacheManager(self.reader) if os_cache else ProcessCacheManager(self.reader)
 
     def _chosen_seed(self, seed: int | None) -> int:
         if seed is not None:
@@ -311,10 +324,11 @@ class Loader:
             raise LoaderError(f"{self.fname}: batch {step} of epoch {epoch} has no sample that can be used")
         return batch
 
-    def mending(self, schedule: Schedule, has_check: bool, epoch: int, first_batch: int) -> Mending:
+    def mending(
+        self, schedule: Schedule, has_check: bool, epoch: int, first_batch: int, context: MemoryContext
+    ) -> Mending:
         """What an epoch does with samples that cannot be used."""
         fields = [step.node.field_name for step in schedule.front]
-        is_mapped = isinstance(self.memory_manager, OSCacheManager)
         return Mending(
             self.on_error,
             self.reader,
@@ -323,12 +337,13 @@ class Loader:
             self.seed,
             epoch,
             first_batch,
-            is_mapped,
+            self.memory_manager.maps_whole_file,
+            context,
         )
 
     def _refuse_substitutes_out_of_reach(self, schedule: Schedule) -> None:
         """Generated decoders read the pages of their batch, on which a substitute need not be."""
-        if self.on_error != "substitute" or isinstance(self.memory_manager, OSCacheManager):
+        if self.on_error != "substitute" or self.memory_manager.maps_whole_file:
             return
         for step in schedule.tail:
             if step.kind is not Kind.NATIVE and step.node.parent is None:
@@ -343,7 +358,8 @@ class Loader:
         index = self.reader.index
         chosen = _one_of("verify", mode, VERIFY_MODES)
         fields = {leaf.field_name for leaf in self.graph.leaves.values()}
-        return Verification(index, chosen if any(has_pointers(index, name) for name in fields) else "never")
+        mode = chosen if any(has_pointers(index, name) for name in fields) else "never"
+        return Verification(index, mode, may_forget=self.reader.remote is not None)
 
     def link(self, device: torch.device | None) -> HostLink | CudaLink:
         """The way to a device, the same one each epoch: memory that torch keeps for its stream is used again."""

@@ -12,6 +12,7 @@ from ..errors import LoaderError
 from ..memory_managers.base import open_again
 from ..pipeline.operation import FileRange
 from ..reader import Reader
+from ..remote.fetcher import present
 
 __all__ = ["CHUNK_BYTES", "free_bytes", "resident_data"]
 
@@ -81,7 +82,9 @@ def _upload(reader: Reader, wanted: FileRange) -> torch.Tensor:
             if copied[turn] is not None:
                 copied[turn].synchronize()
             part = chunks[turn][: min(chunk_bytes, size - start)]
-            _read(file.fileno(), memoryview(part.numpy()), wanted.start + start, path)
+            first = wanted.start + start
+            with present(reader.remote, first, first + len(part)):
+                _read(file.fileno(), memoryview(part.numpy()), first, path)
             data[start : start + len(part)].copy_(part, non_blocking=True)
             copied[turn] = None if stream is None else stream.record_event()
     if stream is not None:

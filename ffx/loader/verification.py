@@ -43,10 +43,12 @@ class Verification:
     Args:
         index: the file.
         mode: `"first"`: each sample once a process, when it is first touched; `"always"`: each time; `"never"`.
+        may_forget: samples that were right may be asked for again, because they were fetched again (`forget`).
     """
 
-    def __init__(self, index: FileIndex, mode: str) -> None:
+    def __init__(self, index: FileIndex, mode: str, may_forget: bool = False) -> None:
         self._mode = mode
+        self._may_forget = may_forget
         self._marks: np.ndarray | None = None
         self._step: NativeStep | None = None
         # An empty table: there is nothing stored but metadata, which are proved right at opening.
@@ -69,8 +71,13 @@ class Verification:
         words[kernel.ROWS] = 0 if grouped.rows is None else grouped.rows.ctypes.data
         return NativeStep(kernel.verify_samples, tuple(words), keep=(marks, checksums, grouped))
 
+    def forget(self, sample_ids: np.ndarray) -> None:
+        """Look at some samples again when they are touched next."""
+        if self._marks is not None:
+            self._marks[sample_ids] = 0
+
     @property
     def step(self) -> NativeStep | None:
         """What samples go through before the front; `None` where there is nothing (more) to check."""
-        done = self._mode == "first" and self._marks is not None and bool(self._marks.all())
+        done = self._mode == "first" and not self._may_forget and self._marks is not None and bool(self._marks.all())
         return None if done else self._step

@@ -39,7 +39,7 @@ def open_again(reader: Reader) -> BinaryIO:
         LoaderError: it cannot be, or another file stands at its path now.
     """
     try:
-        file = open(reader.file_name, "rb")  # noqa: SIM115 - the caller closes it
+        file = open(reader.local_path, "rb")  # noqa: SIM115 - the caller closes it
     except OSError as error:
         raise LoaderError(f"{reader.file_name}: cannot be opened any more: {error}") from error
     status = os.fstat(file.fileno())
@@ -62,6 +62,13 @@ class MemoryContext(AbstractContextManager):
 
     def start_batch(self, batch: int) -> None:
         """Called in order, before a batch's samples are read; returns when they can be."""
+
+    def bring(self, sample_ids: np.ndarray) -> None:
+        """Have samples that no batch of the epoch asked for, until the context is closed; called by any thread."""
+
+    def renew(self, sample_ids: np.ndarray) -> bool:
+        """Read samples again that are damaged where they are kept; whether there was anywhere to read them from."""
+        return False
 
     def storage_words(self) -> np.ndarray:
         """`int64[STORAGE_WORDS]` for native kernels (`ffx.kernels.step`), valid while the context is open."""
@@ -88,11 +95,14 @@ class MemoryManager(ABC):
     """A file's storage.
 
     Args:
-        reader: gives `file_name`, `page_size`, `num_samples`, `alloc_table` and `index`.
+        reader: gives `file_name`, `local_path`, `page_size`, `num_samples`, `alloc_table` and `index`.
 
     Attributes:
+        maps_whole_file: contexts have all samples at any time (`MemoryContext.bring` may have to be called first).
         ptrs, sizes: offset and bytes of every blob, `uint64[rows]`, sorted by offset.
     """
+
+    maps_whole_file = False
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader

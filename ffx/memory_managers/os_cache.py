@@ -62,6 +62,8 @@ class OSCacheContext(MemoryContext):
 class OSCacheManager(MemoryManager):
     """Maps the file; all processes that do share what is in RAM."""
 
+    maps_whole_file = True
+
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self._data: np.ndarray | None = None

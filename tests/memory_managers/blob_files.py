@@ -26,7 +26,12 @@ def blob_reader(path: Path, rows, num_samples: int, page_bytes: int = PAGE_BYTES
         identity=None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns),
     )
     return SimpleNamespace(
-        file_name=str(path), page_size=page_bytes, num_samples=num_samples, alloc_table=table, index=index
+        file_name=str(path),
+        local_path=str(path),
+        page_size=page_bytes,
+        num_samples=num_samples,
+        alloc_table=table,
+        index=index,
     )
 
 

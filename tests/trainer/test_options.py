@@ -78,6 +78,8 @@ EFFECTS = {
     "recipe.stochastic_depth": "test_residual_blocks_are_left_out_the_more_often_the_later_they_come",
     "recipe.randaugment": "test_images_are_augmented_by_seed_epoch_and_image",
     "recipe.alternating_flip": "test_alternating_flip_mirrors_each_image_in_every_second_epoch",
+    "data.cache_dir": "test_addresses_give_the_batches_of_the_files",
+    "data.cache_gb": "test_the_caches_limit_reaches_the_loader",
     "dist.world_size": "test_two_ranks_train_one_model_and_count_every_image_once",
     "dist.address": "test_slurm_step_gives_ranks",
     "dist.port": "test_slurm_step_gives_ranks",

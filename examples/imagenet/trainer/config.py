@@ -86,7 +86,9 @@ class DataConfig(_Section):
     """Where images come from."""
 
     train_dataset: str = _option(
-        "", Text("a path"), "training set: a file of ffx or FFCV, or a folder of class folders"
+        "",
+        Text("a path"),
+        "training set: a file of ffx or FFCV, its address (s3://...), or a folder of class folders",
     )
     val_dataset: str = _option("", Text("a path"), "validation set, likewise")
     num_workers: int = _option(-1, WholeNumber(-1), "threads (folder: processes) that load, a rank; -1: one a core")
@@ -111,6 +113,12 @@ class DataConfig(_Section):
         "imagenet: random resized crop; cifar: images as they are, moved by up to 4 pixels, CIFAR's mean and deviation",
     )
     download: bool = _option(False, Switch(), "source cifar10: fetch it where it is not there")
+    cache_dir: str = _option(
+        "", Text("a path"), "files behind addresses: folder on a local disk that keeps what was fetched; '': ffx's own"
+    )
+    cache_gb: float = _option(
+        0.0, RealNumber(0), "files behind addresses: limit of what is kept, in 10^9 bytes; 0: by what the disk has"
+    )
 
 
 @dataclass(frozen=True)

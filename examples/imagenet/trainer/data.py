@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from ffx.remote import RemoteOptions, is_remote
+
 from .cifar_source import CifarSource
 from .config import TrainerConfig
 from .distributed import Ranks
@@ -90,22 +92,29 @@ def open_plain_validation(
 ) -> dict[str, Source]:
     """The validation set once more, by who decodes it: `"ffx"` and `"pillow"`; what there is of the two.
 
-    A folder is Pillow's alone, a file in planar YUV ffx's. Images that are taken as they are stored have one size only.
+    A folder is Pillow's alone, a file in planar YUV or behind an address ffx's.
+    Images that are taken as they are stored have one size only.
     """
     if config.data.source == "synthetic" or config.data.augmentation == "cifar":
         return {}
     source = open_validation(config, ranks, device, dtype)
     if source.kind != "ffx":
         return {"pillow": source}
-    if not can_be_read_by_pillow(source.path):
+    if is_remote(source.path) or not can_be_read_by_pillow(source.path):
         return {"ffx": source}
     return {"ffx": source, "pillow": PillowSource(source.path, source.purpose)}
 
 
 def _open(config: TrainerConfig, path: str, synthetic_images: int, purpose: Purpose) -> Source:
-    kind = config.data.source
+    kind, remote = config.data.source, remote_options(config)
     if kind == "synthetic":
         return SyntheticSource(synthetic_images, config.data.classes or DEFAULT_CLASSES, purpose)
+    if is_remote(path):
+        if kind not in ("auto", "ffx"):
+            raise DataError(
+                f"{path}: data.source={kind} expects a path, found an address: addresses are of files of ffx"
+            )
+        return FfxSource(path, purpose, remote)
     place = Path(path).expanduser()
     if kind == "cifar10":
         return CifarSource(str(place), purpose, config.data.download)
@@ -114,6 +123,12 @@ def _open(config: TrainerConfig, path: str, synthetic_images: int, purpose: Purp
     if kind == "auto":
         kind = "folder" if place.is_dir() else "ffx"
     return FolderSource(str(place), purpose) if kind == "folder" else FfxSource(str(place), purpose)
+
+
+def remote_options(config: TrainerConfig) -> RemoteOptions:
+    """How files behind addresses are kept."""
+    limit = int(config.data.cache_gb * 10**9) or None
+    return RemoteOptions(cache_dir=config.data.cache_dir or None, cache_bytes=limit)
 
 
 def count_classes(wanted: int, sources: list[Source]) -> int:

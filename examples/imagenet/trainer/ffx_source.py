@@ -16,6 +16,7 @@ from ffx.fields.decoders import (
 )
 from ffx.loader import Loader, OrderOption
 from ffx.reader import Reader
+from ffx.remote import RemoteOptions
 from ffx.transforms import (
     AlternatingHorizontalFlip,
     NormalizeImage,
@@ -35,11 +36,17 @@ __all__ = ["FfxSource"]
 
 
 class FfxSource(Source):
-    """A file of ffx or FFCV with the fields `image` and `label`."""
+    """A file of ffx or FFCV with the fields `image` and `label`.
+
+    Args:
+        path: the file, or its address.
+        purpose: what for.
+        remote: how a file behind an address is kept.
+    """
 
     kind = "ffx"
 
-    def __init__(self, path: str, purpose: Purpose) -> None:
+    def __init__(self, path: str, purpose: Purpose, remote: RemoteOptions | None = None) -> None:
         self.path = path
         self.purpose = purpose
         self._decoder = _decoder(purpose)
@@ -52,10 +59,13 @@ class FfxSource(Source):
             order=_order(purpose),
             distributed=purpose.ranks.world > 1,
             seed=purpose.seed,
-            pipelines=self._pipelines(path, purpose),
+            pipelines=self._pipelines(path, purpose, remote),
             drop_last=purpose.training,
+            remote=remote,
         )
         reader = self._loader.reader
+        # An address without credentials.
+        self.path = reader.file_name
         fields = list(reader.handlers)
         self._label_first = fields.index("label") < fields.index("image")
         self.images = int(reader.num_samples)
@@ -63,8 +73,9 @@ class FfxSource(Source):
         labels = reader.metadata[reader.metadata.dtype.names[fields.index("label")]]
         self.classes = int(np.max(labels)) + 1 if self.images else 0
 
-    def _pipelines(self, path: str, purpose: Purpose) -> dict[str, Any]:
-        fields = Reader(path).field_names
+    def _pipelines(self, path: str, purpose: Purpose, remote: RemoteOptions | None) -> dict[str, Any]:
+        reader = Reader(path, remote=remote)
+        path, fields = reader.file_name, reader.field_names
         missing = {"image", "label"} - set(fields)
         if missing:
             raise DataError(f"{path}: expected the fields image and label, found {', '.join(fields)}")

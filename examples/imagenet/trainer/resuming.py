@@ -31,6 +31,8 @@ _MAY_CHANGE = {
     "data.num_workers",
     "data.in_memory",
     "data.download",
+    "data.cache_dir",
+    "data.cache_gb",
     "training.eval_only",
     "training.distributed",
     "training.device",

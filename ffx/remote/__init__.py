@@ -1,0 +1,7 @@
+"""Files behind addresses (`https://`, `s3://`, whatever fsspec knows), read by ranges into a cache on a disk."""
+
+from .address import is_remote
+from .file import RemoteFile
+from .options import RemoteOptions
+
+__all__ = ["RemoteFile", "RemoteOptions", "is_remote"]

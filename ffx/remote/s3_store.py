@@ -1,0 +1,104 @@
+"""Ranges of S3's objects through botocore, which knows all ways of having credentials.
+
+Not through obstore, though it needs less of the processor: in a forked process it waits for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.exceptions
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from urllib3.exceptions import HTTPError
+
+from .options import RemoteOptions
+from .store import Store, TemporaryProblem, Version, check_content_range
+
+__all__ = ["S3Store"]
+
+_PIECE = 1 << 18
+_PERMANENT = (
+    botocore.exceptions.NoCredentialsError,
+    botocore.exceptions.PartialCredentialsError,
+    botocore.exceptions.ParamValidationError,
+    botocore.exceptions.ProfileNotFound,
+)
+
+
+class S3Store(Store):
+    """An object `s3://bucket/key`."""
+
+    def __init__(self, address: str, options: RemoteOptions) -> None:
+        super().__init__(address, options)
+        self.check_options({"anon", "key", "secret", "token", "profile", "endpoint_url", "region_name"})
+        self._bucket, _, self._key = self.shown.partition("://")[2].partition("/")
+        if not self._bucket or not self._key:
+            raise self.refused("expected s3://bucket/key")
+        try:
+            self._client = self._make_client()
+        except botocore.exceptions.BotoCoreError as error:
+            raise self.refused(error) from None
+
+    def _make_client(self) -> Any:
+        chosen, limit = self.options.storage_options, self.options.timeout_seconds
+        config = Config(
+            connect_timeout=limit,
+            read_timeout=limit,
+            # Other tries are made by whoever asks, who keeps what has come so far.
+            retries={"total_max_attempts": 1},
+            max_pool_connections=self.options.requests,
+            signature_version=UNSIGNED if chosen.get("anon") else None,
+        )
+        return botocore.session.Session(profile=chosen.get("profile")).create_client(
+            "s3",
+            endpoint_url=chosen.get("endpoint_url"),
+            region_name=chosen.get("region_name"),
+            aws_access_key_id=chosen.get("key"),
+            aws_secret_access_key=chosen.get("secret"),
+            aws_session_token=chosen.get("token"),
+            config=config,
+        )
+
+    def version(self) -> Version:
+        """See `Store`."""
+        answer = self._ask("head_object")
+        return _version(int(answer["ContentLength"]), answer)
+
+    def stream(self, start: int, stop: int, version: Version) -> Iterator[bytes]:
+        """See `Store`."""
+        answer = self._ask("get_object", version, Range=f"bytes={start}-{stop - 1}", IfMatch=version.etag)
+        body = answer["Body"]
+        try:
+            version.check(self.shown, _version(version.size, answer))
+            check_content_range(answer.get("ContentRange", ""), start, stop, self, version)
+            while piece := body.read(_PIECE):
+                yield piece
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError, HTTPError) as error:
+            raise TemporaryProblem(type(error).__name__) from error
+        finally:
+            body.close()
+
+    def _ask(self, operation: str, version: Version | None = None, **arguments: str) -> dict[str, Any]:
+        try:
+            return getattr(self._client, operation)(Bucket=self._bucket, Key=self._key, **arguments)
+        except botocore.exceptions.ClientError as error:
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if status == 412 and version is not None:
+                version.check(self.shown, self.version())
+            if status >= 500 or status in (408, 412, 429) or code in ("SlowDown", "RequestTimeout"):
+                raise TemporaryProblem(f"status {status} {code}") from None
+            hint = {403: "are the credentials right, and allowed to read it?", 404: "is there such a bucket and key?"}
+            raise self.refused(f"status {status} {code}", hint.get(status, "")) from None
+        except _PERMANENT as error:
+            raise self.refused(error, "see storage_options, or set AWS_PROFILE, …; anon=True asks for none") from None
+        except (botocore.exceptions.BotoCoreError, OSError) as error:
+            raise TemporaryProblem(type(error).__name__) from None
+
+
+def _version(size: int, answer: dict[str, Any]) -> Version:
+    modified = answer.get("LastModified")
+    return Version(size, answer.get("ETag", ""), "" if modified is None else modified.isoformat())

@@ -1,0 +1,175 @@
+"""Real servers and other people's file systems: nginx, an S3 server, fsspec's."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffx import RemoteOptions
+from ffx.errors import LoaderError, RemoteError
+from ffx.loader import OrderOption
+from tests.loader.helpers import everything, load, random_pipelines
+
+
+def assert_is_the_local_epoch(address, options, pages_file):
+    arguments = {"order": OrderOption.QUASI_RANDOM, "pipelines": random_pipelines()}
+    with load(address, remote=options, **arguments) as remote, load(pages_file, **arguments) as local:
+        for one, other in zip(everything(remote), everything(local), strict=True):
+            np.testing.assert_array_equal(one, other)
+        fetched = remote.reader.remote.fetched.bytes
+        everything(remote)
+        assert remote.reader.remote.fetched.bytes == fetched > 0
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def wait_for(port: int) -> None:
+    latest = time.monotonic() + 60
+    while time.monotonic() < latest:
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server did not start")
+
+
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@pytest.fixture
+def nginx(pages_file, tmp_path):
+    port = free_port()
+    (tmp_path / "nginx.conf").write_text(f"""
+        daemon off; pid {tmp_path}/pid; error_log {tmp_path}/log; {"user root;" if os.geteuid() == 0 else ""}
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {tmp_path}/a; proxy_temp_path {tmp_path}/b; fastcgi_temp_path {tmp_path}/c;
+            uwsgi_temp_path {tmp_path}/d; scgi_temp_path {tmp_path}/e;
+            server {{ listen 127.0.0.1:{port}; root {pages_file.parent}; }}
+        }}""")
+    process = subprocess.Popen([NGINX, "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "log")])
+    wait_for(port)
+    yield f"http://127.0.0.1:{port}/{pages_file.name}"
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+def test_nginx(nginx, options, pages_file):
+    assert_is_the_local_epoch(nginx, options, pages_file)
+
+
+@pytest.fixture(scope="module")
+def s3(pages_file):
+    """An S3 server of its own process; gives its address."""
+    pytest.importorskip("moto.server")
+    import botocore.session
+
+    port = free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-p", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    wait_for(port)
+    client = botocore.session.Session().create_client("s3", endpoint_url=f"http://127.0.0.1:{port}", **CREDENTIALS)
+    client.create_bucket(Bucket="pictures")
+    client.put_object(Bucket="pictures", Key="sets/train.beton", Body=pages_file.read_bytes())
+    yield client, f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(30)
+
+
+CREDENTIALS = {"region_name": "us-east-1", "aws_access_key_id": "anybody", "aws_secret_access_key": "nothing"}
+
+
+def s3_options(endpoint, tmp_path, **arguments) -> RemoteOptions:
+    storage = {"endpoint_url": endpoint, "region_name": "us-east-1", "key": "anybody", "secret": "nothing"}
+    return RemoteOptions(
+        cache_dir=tmp_path / "cache", attempts=3, timeout_seconds=10, storage_options=storage, **arguments
+    )
+
+
+def test_an_s3_server(s3, tmp_path, pages_file):
+    assert_is_the_local_epoch("s3://pictures/sets/train.beton", s3_options(s3[1], tmp_path), pages_file)
+
+
+def test_an_object_changed_in_mid_epoch(s3, tmp_path, pages_file):
+    client, endpoint = s3
+    data = bytearray(pages_file.read_bytes())
+    client.put_object(Bucket="pictures", Key="changing.beton", Body=bytes(data))
+    options = s3_options(endpoint, tmp_path, read_ahead_bytes=0, requests=1)
+    arguments = {"batch_size": 4, "batches_ahead": 1, "pipelines": random_pipelines()}
+    with load("s3://pictures/changing.beton", remote=options, **arguments) as loader:
+        batches = iter(loader)
+        next(batches)
+        data[len(data) // 2] ^= 1
+        client.put_object(Bucket="pictures", Key="changing.beton", Body=bytes(data))
+        with pytest.raises(LoaderError, match="changed while it was read"):
+            list(batches)
+
+
+@pytest.mark.parametrize("address", ["s3://pictures/no.beton", "s3://nobodys/no.beton", "s3://pictures"])
+def test_objects_that_are_not_there(s3, tmp_path, address):
+    with pytest.raises(RemoteError, match=address):
+        load(address, remote=s3_options(s3[1], tmp_path))
+
+
+def test_an_s3_server_that_is_not_there(tmp_path):
+    pytest.importorskip("botocore")
+    with pytest.raises(RemoteError, match="gave up after 3 tries"):
+        load("s3://pictures/train.beton", remote=s3_options("http://127.0.0.1:9", tmp_path))
+
+
+def test_whatever_fsspec_knows(options, pages_file):
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe_file("/train.beton", pages_file.read_bytes())
+    assert_is_the_local_epoch("memory://train.beton", options, pages_file)
+
+
+def test_a_file_system_of_fsspecs_that_changes_its_file(options, pages_file, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/changing.beton", pages_file.read_bytes())
+    monkeypatch.setattr("ffx.remote.fsspec_store._SECONDS_BETWEEN_LOOKS", 0.0)
+    with load("memory://changing.beton", batch_size=4, pipelines=random_pipelines(), remote=options) as loader:
+        time.sleep(0.01)
+        files.pipe_file("/changing.beton", pages_file.read_bytes())
+        with pytest.raises(LoaderError, match="changed while it was read"):
+            list(loader)
+
+
+def test_addresses_that_nothing_reads_say_what_to_install(options):
+    with pytest.raises(RemoteError, match=r"nosuch://x/y.*"):
+        load("nosuch://x/y", remote=options)
+
+
+def test_a_missing_package_is_named(options, monkeypatch):
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    monkeypatch.delitem(sys.modules, "ffx.remote.http_store", raising=False)
+    with pytest.raises(RemoteError, match=r"pip install 'ffx\[remote\]'"):
+        load("https://127.0.0.1/x", remote=options)
+
+
+def test_paths_are_no_addresses(tmp_path):
+    from ffx.remote import is_remote
+
+    assert not any(map(is_remote, ["a.beton", "/a/b://c", Path("a"), "C:\\a", "./s3:/x"]))
+    assert all(map(is_remote, ["s3://a/b", "HTTPS://a/b", "simplecache::s3://a/b", "osdf:///a"]))
+
+
+def test_texts_about_an_address_lose_its_secrets():
+    from ffx.remote.address import redacted, without_secrets
+
+    address = "sftp://me:pass:word@host/a/b.beton?key=k1#part"
+    assert redacted(address) == "sftp://host/a/b.beton"
+    text = f"{address}; me:pass:word@host; pass:word; /a/b.beton?key=k1#part"
+    assert without_secrets(text, address) == "sftp://host/a/b.beton; …@host; …; /a/b.beton?…"
