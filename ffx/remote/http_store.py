@@ -80,7 +80,7 @@ class HttpStore(Store):
             yield from self._pieces(answer)
         finally:
             # Not given back to the pool unless it was read to its end.
-            if answer.isclosed():
+            if isinstance(answer, urllib3.HTTPResponse) and answer.isclosed():
                 answer.release_conn()
             else:
                 answer.close()

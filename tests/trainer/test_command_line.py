@@ -51,6 +51,7 @@ OTHER_VALUES = {
     "data.source": "ffx",
     "data.augmentation": "cifar",
     "logging.profile": "trace.json",
+    "data.cache_dir": "cache",
     "data.on_error": "substitute",
     "training.optimizer": "adamw",
     "training.no_decay": "nothing",
