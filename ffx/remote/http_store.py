@@ -79,11 +79,8 @@ class HttpStore(Store):
                 raise self.refused(f"expected the bytes as they are, found them in Content-Encoding {coding}")
             yield from self._pieces(answer)
         finally:
-            # Not given back to the pool unless it was read to its end.
-            if isinstance(answer, urllib3.HTTPResponse) and answer.isclosed():
-                answer.release_conn()
-            else:
-                answer.close()
+            # One that was read to its end has given its connection back to the pool; any other's is of no more use.
+            answer.close()
 
     def _pieces(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         try:
