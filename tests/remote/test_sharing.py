@@ -147,8 +147,9 @@ def test_epochs_that_are_left_leave_nothing_behind(server, options):
         assert leases() == 1
         # The connections of the pool stay open, and here the server's ends of them.
         files = len(os.listdir("/proc/self/fd"))
-        for _ in range(10):
+        for _ in range(20):
             for _ in loader:
                 break
         assert leases() == 1
-        assert len(os.listdir("/proc/self/fd")) <= files
+        # How many of them there are is a matter of chance.
+        assert len(os.listdir("/proc/self/fd")) < files + 10
