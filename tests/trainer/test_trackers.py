@@ -182,3 +182,13 @@ def test_plain_evaluation_of_planar_yuv_is_ffxs_alone(tiny, tmp_path):
     write_validation(path, write_mode="raw", raw_format="yuv420")
     last = log_of(train(tiny(**{"validation.plain_resolution": 32, "data.val_dataset": str(path)})))[-1]
     assert "plain_top_1" in last and "pillow_top_1" not in last
+
+
+def test_plain_evaluation_that_fails_costs_no_epoch(tiny, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a worker was killed")
+
+    monkeypatch.setattr("trainer.loop.open_plain_validation", fail)
+    with pytest.warns(FfxWarning, match="plain_resolution=64 failed and is left out: .*a worker was killed"):
+        folder = train(tiny(**{"validation.plain_resolution": 64}))
+    assert len(log_of(folder)) == 2 and (folder / "final_weights.pt").exists()

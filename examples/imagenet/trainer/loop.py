@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
+
+from ffx.errors import FfxWarning
 
 from .agreement import Agreement, StopAgreed
 from .checkpoint import Checkpoint, save_checkpoint
@@ -356,6 +359,21 @@ class Trainer:
             self._display.say(f"{side} px, no mirror images, decoded by {name}: top-1 {scores.top_1:.2%}")
         return found and {**found, "plain_val_time": time.perf_counter() - start}
 
+    def _try_to_validate_plainly(self) -> dict[str, float]:
+        """The same, or nothing with a warning: no evaluation that comes on top may cost the epoch before it."""
+        try:
+            return self.validate_plainly()
+        except StopAgreed:
+            raise
+        except Exception as error:
+            warnings.warn(
+                f"the evaluation at validation.plain_resolution={self.config.validation.plain_resolution} failed and "
+                f"is left out: {error!r}",
+                FfxWarning,
+                stacklevel=2,
+            )
+            return {}
+
     def evaluate(self) -> Scores:
         """Evaluate the model and log the result; what `training.eval_only` does."""
         try:
@@ -376,7 +394,7 @@ class Trainer:
             return
         try:
             scores = self.validate()
-            plain = self.validate_plainly() if last else {}
+            plain = self._try_to_validate_plainly() if last else {}
         except StopAgreed as stop:
             # The epoch is trained: going on begins with its evaluation.
             self._save_and_stop(stop.number)

@@ -64,7 +64,8 @@ def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Modu
     else:
         own = make_own_network(config.arch, classes)
         model = own or models.get_model(config.arch, weights=None, num_classes=classes)
-    if config.zero_init:
+    # Weights that were trained already have scales of their own.
+    if config.zero_init and not config.pretrained:
         _begin_as_identity(model, config.arch)
     if use_blurpool:
         apply_blurpool(model)
