@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -215,8 +214,7 @@ class Checklist:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given, stop), worded)
+    return run_program(PROGRAM, _run, arguments, worded)
 
 
 def _run(arguments: list[str], stop: StopRequest) -> None:

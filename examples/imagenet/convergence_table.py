@@ -8,15 +8,14 @@ Flags are those of run.py; --scheduler says which (default: all three). Runs sta
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import checkout  # noqa: F401
 from run import make_parser, read_arguments, worded
 from trainer.errors import ConfigurationError
-from trainer.program import run_program
+from trainer.program import run_program, show_rows
 from trainer.signals import StopRequest
 
 __all__ = ["Convergence", "main", "measured_from", "table_of"]
@@ -68,8 +67,7 @@ def table_of(measured: Sequence[Convergence], target: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given, stop), worded)
+    return run_program(PROGRAM, _run, arguments, worded)
 
 
 def _run(arguments: list[str], stop: StopRequest) -> None:
@@ -87,9 +85,7 @@ def _run(arguments: list[str], stop: StopRequest) -> None:
         config.scheduler.name = scheduler
         print(f"scheduler {scheduler}", flush=True)
         measured.append(measured_from(Trainer(config, options, stop).train(), scheduler, given.target))
-    print(f"\n{table_of(measured, given.target)}")
-    if given.out:
-        Path(given.out).write_text(json.dumps([asdict(row) for row in measured], indent=1) + "\n")
+    show_rows(table_of(measured, given.target), measured, given.out)
 
 
 if __name__ == "__main__":

@@ -245,8 +245,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given))
+    return run_program(PROGRAM, lambda given, stop: _run(given), arguments)
 
 
 def _run(arguments: list[str]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,8 +110,7 @@ def worded(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given, stop), worded)
+    return run_program(PROGRAM, _run, arguments, worded)
 
 
 def _run(arguments: Sequence[str], stop: StopRequest) -> None:

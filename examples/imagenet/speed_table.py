@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import checkout
 from config import TrainingConfig
 from run import make_parser, read_arguments, worded
 from trainer.errors import ConfigurationError, TrainingError
-from trainer.program import run_program
+from trainer.program import run_program, show_rows
 from trainer.signals import StopRequest
 from translation import progressive_schedule
 
@@ -172,8 +172,7 @@ def table_of(measured: Sequence[Measured]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given, stop), worded)
+    return run_program(PROGRAM, _run, arguments, worded)
 
 
 def _run(arguments: list[str], stop: StopRequest) -> None:
@@ -195,9 +194,7 @@ def _run(arguments: list[str], stop: StopRequest) -> None:
     for row in rows:
         measured.append(_measure(row, passed_on, given.steps))
         print(f"{row.name}: {measured[-1].note or f'{measured[-1].images_per_second:,.1f} images/s'}", flush=True)
-    print(f"\n{table_of(measured)}")
-    if given.out:
-        Path(given.out).write_text(json.dumps([asdict(row) for row in measured], indent=1) + "\n")
+    show_rows(table_of(measured), measured, given.out)
     if any(row.note.startswith("failed") for row in measured):
         raise TrainingError("a row failed")
 

@@ -9,7 +9,6 @@ Exit status 0 when shapes, loss, gradients and weights are as they should be, 1 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -116,8 +115,7 @@ def with_data_or_without(config: TrainingConfig, given: dict[str, object]) -> Tr
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given, stop), worded)
+    return run_program(PROGRAM, _run, arguments, worded)
 
 
 def _run(arguments: list[str], stop: StopRequest) -> None:

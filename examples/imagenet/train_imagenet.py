@@ -29,8 +29,7 @@ PROGRAM = "train_imagenet.py"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_program(PROGRAM, lambda stop: _run(given, stop))
+    return run_program(PROGRAM, _run, arguments)
 
 
 def _run(arguments: list[str], stop: StopRequest) -> None:

@@ -8,19 +8,13 @@ matplotlib is installed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-# The lab stands beside this file, the trainer in the next folder. ffx is used as it is installed, or else from this
-# checkout.
-sys.path[:] = [*dict.fromkeys([str(HERE), str(HERE.parent / "imagenet"), *sys.path, str(HERE.parent.parent)])]
-
-from lab.experiments import CODES, Experiments  # noqa: E402
-from lab.options import LabParser, options_of  # noqa: E402
-from lab.programs import run_program  # noqa: E402
-from trainer.signals import StopRequest  # noqa: E402
+from lab.experiments import CODES, Experiments
+from lab.options import LabParser, options_of
+from trainer.program import run_program
+from trainer.signals import StopRequest
 
 __all__ = ["main"]
 

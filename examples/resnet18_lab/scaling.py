@@ -7,17 +7,10 @@ python3 scaling.py --times=512:1=18.07,2=10.20 --times=8192:1=18.34,4=5.02
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-# The lab stands beside this file, the trainer in the next folder. ffx is used as it is installed, or else from this
-# checkout.
-sys.path[:] = [*dict.fromkeys([str(HERE), str(HERE.parent / "imagenet"), *sys.path, str(HERE.parent.parent)])]
-
-from lab.programs import run_program  # noqa: E402
-from lab.scaling import (  # noqa: E402
+from lab.scaling import (
     draw_scaling,
     read_times,
     same_batch_table,
@@ -25,8 +18,9 @@ from lab.scaling import (  # noqa: E402
     scaling_table,
     times_from_text,
 )
-from trainer.errors import ConfigurationError  # noqa: E402
-from trainer.signals import StopRequest  # noqa: E402
+from trainer.errors import ConfigurationError
+from trainer.program import run_program
+from trainer.signals import StopRequest
 
 __all__ = ["main"]
 

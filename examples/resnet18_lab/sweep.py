@@ -9,21 +9,15 @@ epochs. On a CPU a rank is a process, joined by gloo. A batch that does not fit 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-# The lab stands beside this file, the trainer in the next folder. ffx is used as it is installed, or else from this
-# checkout.
-sys.path[:] = [*dict.fromkeys([str(HERE), str(HERE.parent / "imagenet"), *sys.path, str(HERE.parent.parent)])]
-
-from lab.configuration import check_device  # noqa: E402
-from lab.options import LabParser, options_of, whole_number  # noqa: E402
-from lab.programs import run_program  # noqa: E402
-from lab.scaling import draw_scaling, read_times, same_batch_table, scaling_of, scaling_table  # noqa: E402
-from lab.sweeping import Sweep  # noqa: E402
-from trainer.signals import StopRequest  # noqa: E402
+from lab.configuration import check_device
+from lab.options import LabParser, options_of, whole_number
+from lab.scaling import draw_scaling, read_times, same_batch_table, scaling_of, scaling_table
+from lab.sweeping import Sweep
+from trainer.program import run_program
+from trainer.signals import StopRequest
 
 __all__ = ["main"]
 

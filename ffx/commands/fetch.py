@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from ..errors import FfxError
+from .output import show
 
 __all__ = ["add_to"]
 
@@ -46,10 +46,10 @@ def _fetch(address: str, options: argparse.Namespace) -> int:
         chosen = RemoteOptions(cache_dir=options.cache_dir, cache_bytes=limit, requests=options.requests)
         fetched = _fetch_all(Reader(address, remote=chosen))
     except (FfxError, OSError) as error:
-        print(json.dumps({"ok": False, "error": str(error)}) if options.json else error)
+        show(error, {"ok": False, "error": str(error)}, options.json)
         return 1
     text = f"{fetched['address']}: {fetched['bytes']:,} bytes in {fetched['path']}, {fetched['fetched']:,} fetched now"
-    print(json.dumps({"ok": True, **fetched}) if options.json else text)
+    show(text, {"ok": True, **fetched}, options.json)
     return 0
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
+from .output import show
 
 if TYPE_CHECKING:
     from ..verifying import Report
@@ -72,9 +72,9 @@ def _verify(path: str, options: argparse.Namespace, fields: dict[str, Any]) -> i
     except (FormatError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         text = reason if path in reason else f"{path}: {reason}"
-        print(json.dumps({"path": path, "ok": False, "error": text}) if options.json else text)
+        show(text, {"path": path, "ok": False, "error": text}, options.json)
         return 1
-    print(json.dumps({"ok": report.ok, **asdict(report)}) if options.json else _as_text(report))
+    show(_as_text(report), {"ok": report.ok, **asdict(report)}, options.json)
     return 0 if report.ok else 1
 
 

@@ -1,8 +1,8 @@
 """Crop, resize and mirror an RGB image in one go.
 
 The two axes are separate sums of *taps*, source samples times weights (`ffx.kernels.taps` has the rules,
-`ffx.kernels.passes` the vector steps). Where the image shrinks, each target row's source rows are summed
-first, and then the columns of that sum. Where it grows, each source row's columns are made first, once
+`ffx.kernels.passes` and `ffx.kernels.spread_passes` the vector steps). Where the image shrinks, a target row's source
+rows are summed first, and then the columns of that sum. Where it grows, each source row's columns are made first, once
 for all target rows that want it. Weights are int16 whose sum is exactly one, so a flat area keeps its
 value. The mirror costs nothing: the columns' table is written backwards.
 
@@ -21,18 +21,14 @@ from .passes import (
     COLUMN_ONE,
     GROUP,
     GROUP_WEIGHT_BYTES,
-    LEAST_SPREAD,
     PAIR_BYTES,
     ROW_ONE,
-    SPREAD_GROUP_BYTES,
-    blend_rows,
     column_table,
     make_row,
     prefetch_row,
-    spread_row,
-    spread_table,
     sum_row,
 )
+from .spread_passes import LEAST_SPREAD, SPREAD_GROUP_BYTES, blend_rows, spread_row, spread_table
 from .step import NO_MEMORY, OK, OUT_OF_FILE
 from .taps import AREA_MEAN, TRIANGLE, axis_rule, axis_table, float_taps, most_taps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,7 +68,7 @@ class QuasiRandom(TraversalOrder):
             return super().share(epoch, legs)
         count = len(self.indices)
         rank, world = self._rank_and_world()
-        if not legs and not has_repeats(self.indices):
+        if not legs and not self._has_repeats:
             return Share(self._runs(epoch, [_run(count, rank, world)])[0], None, count // world)
         began = legs[0][0] if legs else world
         runs = self._runs(epoch, [_run(count, one, began) for one in range(began)])
@@ -79,8 +80,13 @@ class QuasiRandom(TraversalOrder):
             places = [run[samples:] for run in places]
         if len(places) != world:
             places = _cut(np.concatenate(places), world)
-        occurrences = occurrences_in(order)[places[rank]] if has_repeats(self.indices) else None
+        occurrences = occurrences_in(order)[places[rank]] if self._has_repeats else None
         return Share(order[places[rank]], occurrences, min(len(run) for run in places))
+
+    @functools.cached_property
+    def _has_repeats(self) -> bool:
+        """Whether a sample stands twice in `indices`, of which every epoch's order is a permutation."""
+        return has_repeats(self.indices)
 
     def _runs(self, epoch: int, bounds: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Runs of the epoch's samples, from place to place in the row of its shuffled pages, each in its order."""

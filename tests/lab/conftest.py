@@ -3,6 +3,7 @@
 import pytest
 
 from tests.lab.class_folders import write_classes
+from tests.one_thread import one_thread  # noqa: F401
 
 # Of these images' side, the network needs a sixteenth of the time.
 SIDE = 8
@@ -12,19 +13,6 @@ SIDE = 8
 def tiny_data(tmp_path_factory):
     """8 training and 4 validation pictures of 8 px."""
     return write_classes(tmp_path_factory.mktemp("lab"), SIDE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Torch computes in one thread: on a busy machine several wait for each other at every tiny layer."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from ffx.fields import IntField, RGBImageField
 from ffx.writer import DatasetWriter
+from tests.one_thread import one_thread  # noqa: F401
 from tests.pictures import PictureDataset
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "examples" / "imagenet"
@@ -76,16 +77,3 @@ def make_tiny(training_file, validation_file) -> Callable:
 def tiny(make_tiny, tmp_path) -> Callable:
     """`tiny(**{"section.option": value})`: such a configuration for one test."""
     return partial(make_tiny, tmp_path / "runs")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Torch computes in one thread: on a busy machine several wait for each other at every tiny layer."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-    torch.set_num_threads(before)

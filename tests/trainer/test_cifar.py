@@ -24,6 +24,7 @@ from ffx.errors import FfxError
 from ffx.fields import IntField, RGBImageField
 from ffx.writer import DatasetWriter
 from tests.pictures import make_picture
+from tests.trainer.batches import all_of
 
 CPU = torch.device("cpu")
 ALONE = Ranks()
@@ -120,12 +121,10 @@ def training(config, ranks=ALONE):
 
 def collected(source, epoch=0, resolution=32):
     """An epoch's images in grey levels, rounded, and its labels."""
-    batches = [(images.clone(), labels.clone()) for images, labels in source.epoch(epoch, resolution)]
-    source.close()
-    images = torch.cat([images for images, _ in batches]).numpy()
-    exact = (images * STD + MEAN) * 255
+    images, labels = all_of(source, resolution, epoch)
+    exact = (images.numpy() * STD + MEAN) * 255
     assert np.abs(exact - np.round(exact)).max() < 1e-3
-    return np.round(exact).astype(np.uint8), torch.cat([labels for _, labels in batches]).numpy()
+    return np.round(exact).astype(np.uint8), labels.numpy()
 
 
 def views_of(picture):

@@ -15,6 +15,7 @@ from ffx.fields import FloatField, IntField, RGBImageField
 from ffx.writer import DatasetWriter
 from tests.damaged_files import flip_payload_bits
 from tests.pictures import PictureDataset
+from tests.trainer.batches import all_of
 
 CPU = torch.device("cpu")
 ALONE = Ranks()
@@ -32,10 +33,8 @@ def validation(config, ranks=ALONE):
 
 def collected(source, resolution=32, epoch=0):
     """An epoch's images in grey levels and its labels, as arrays; closes the source."""
-    batches = [(images.clone(), labels.clone()) for images, labels in source.epoch(epoch, resolution)]
-    source.close()
-    images = torch.cat([images for images, _ in batches]).numpy()
-    return images * STD + MEAN, torch.cat([labels for _, labels in batches]).numpy()
+    images, labels = all_of(source, resolution, epoch)
+    return images.numpy() * STD + MEAN, labels.numpy()
 
 
 @pytest.fixture(scope="module")

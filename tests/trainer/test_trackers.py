@@ -18,6 +18,7 @@ from ffx.errors import FfxWarning
 from ffx.fields import IntField, RGBImageField
 from ffx.writer import DatasetWriter
 from tests.pictures import PictureDataset
+from tests.trainer.batches import all_of
 
 
 def train(config):
@@ -144,13 +145,6 @@ def write_validation(path, **arguments):
     return pictures
 
 
-def all_of(source, side):
-    """All images and all labels of a source."""
-    batches = [(images.clone(), labels.clone()) for images, labels in source.epoch(0, side)]
-    source.close()
-    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
-
-
 def normalized(image):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (transforms.pil_to_tensor(image) / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
@@ -188,7 +182,7 @@ def test_plain_evaluation_that_fails_costs_no_epoch(tiny, monkeypatch):
     def fail(*_):
         raise RuntimeError("a worker was killed")
 
-    monkeypatch.setattr("trainer.loop.open_plain_validation", fail)
+    monkeypatch.setattr("trainer.plain_validation.open_plain_validation", fail)
     with pytest.warns(FfxWarning, match="plain_resolution=64 failed and is left out: .*a worker was killed"):
         folder = train(tiny(**{"validation.plain_resolution": 64}))
     assert len(log_of(folder)) == 2 and (folder / "final_weights.pt").exists()

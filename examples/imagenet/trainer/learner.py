@@ -44,6 +44,7 @@ class Learner:
     """A network and all that changes with it.
 
     Attributes:
+        device, dtype: where it computes, and the dtype of its convolutions.
         model: the network on its device, not wrapped for several ranks.
         average: a moving average of it, or `None`.
         optimizer, scaler, loss: what a step uses.
@@ -59,7 +60,7 @@ class Learner:
         say: Callable[[str], object] = _LOG.info,
     ) -> None:
         training, recipe = config.training, config.recipe
-        self._device, self._dtype = device, dtype
+        self.device, self.dtype = device, dtype
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
@@ -141,8 +142,8 @@ class Learner:
         return outputs.float()
 
     def _autocast(self) -> torch.autocast:
-        enabled = self._dtype is not torch.float32
-        return torch.autocast(self._device.type, dtype=self._dtype if enabled else None, enabled=enabled)
+        enabled = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype if enabled else None, enabled=enabled)
 
     def share_buffers(self) -> None:
         """Give all ranks the first one's buffers. All of them call this together."""

@@ -7,8 +7,6 @@ with Trainer(config) as trainer:
 from __future__ import annotations
 
 import math
-import time
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -16,18 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ffx.errors import FfxWarning
-
 from .agreement import Agreement, StopAgreed
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainerConfig
-from .data import Source, count_classes, open_plain_validation, open_training, open_validation
+from .data import Source, count_classes, open_training, open_validation
 from .display import Display
 from .distributed import Ranks, choose_device, from_first_rank, process_group, seed_generators, seed_step
 from .durable import write_durably
 from .errors import CheckpointError, ConfigurationError, Interrupted, TrainingError
 from .learner import Learner, choose_precision
 from .model import plain_weights
+from .plain_validation import or_nothing, validate_plainly
 from .profiling import traced
 from .progress import EpochProgress, EpochRun
 from .resuming import Resumed, has_other_batches, resume_together
@@ -340,39 +337,8 @@ class Trainer:
         )
 
     def validate_plainly(self) -> dict[str, float]:
-        """Evaluate once more as most papers do: `validation.plain_resolution`, and no mirror images.
-
-        Returns:
-            `plain_top_1`, `plain_top_5` of images that ffx decoded, `pillow_top_1`, `pillow_top_5` of Pillow's, those
-            of them that the data allow; and `plain_val_time`, the seconds of all of it.
-        """
-        side, start = self.config.validation.plain_resolution, time.perf_counter()
-        found: dict[str, float] = {}
-        if not side:
-            return found
-        sources = open_plain_validation(self.config, self.ranks, self.device, self.dtype)
-        for name, source in sources.items():
-            with closing(source):
-                scores = validate(self.learner, source, side, self._agreement, self._display)
-            prefix = {"ffx": "plain"}.get(name, name)
-            found |= {f"{prefix}_top_1": scores.top_1, f"{prefix}_top_5": scores.top_5}
-            self._display.say(f"{side} px, no mirror images, decoded by {name}: top-1 {scores.top_1:.2%}")
-        return found and {**found, "plain_val_time": time.perf_counter() - start}
-
-    def _try_to_validate_plainly(self) -> dict[str, float]:
-        """The same, or nothing with a warning: no evaluation that comes on top may cost the epoch before it."""
-        try:
-            return self.validate_plainly()
-        except StopAgreed:
-            raise
-        except Exception as error:
-            warnings.warn(
-                f"the evaluation at validation.plain_resolution={self.config.validation.plain_resolution} failed and "
-                f"is left out: {error!r}",
-                FfxWarning,
-                stacklevel=2,
-            )
-            return {}
+        """See `plain_validation.validate_plainly`."""
+        return validate_plainly(self.config, self.ranks, self.learner, self._agreement, self._display)
 
     def evaluate(self) -> Scores:
         """Evaluate the model and log the result; what `training.eval_only` does."""
@@ -394,7 +360,7 @@ class Trainer:
             return
         try:
             scores = self.validate()
-            plain = self._try_to_validate_plainly() if last else {}
+            plain = or_nothing(self.validate_plainly, self.config.validation.plain_resolution) if last else {}
         except StopAgreed as stop:
             # The epoch is trained: going on begins with its evaluation.
             self._save_and_stop(stop.number)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from ffx.errors import FfxError
 
 from .errors import ConfigurationError, Interrupted
 from .signals import StopRequest, stop_on_signals
 
-__all__ = ["run_program"]
+__all__ = ["run_program", "show_rows"]
 
 
-def run_program(name: str, run: Callable[[StopRequest], None], worded: Callable[[str], str] = str) -> int:
+def run_program(
+    name: str,
+    run: Callable[[list[str], StopRequest], None],
+    arguments: Sequence[str] | None,
+    worded: Callable[[str], str] = str,
+) -> int:
     """Run a program and return its exit status.
 
     Args:
         name: of the program, for its messages.
-        run: what it does; asked to stop by its argument.
+        run: what it does; gets its arguments, and what it is asked to stop by.
+        arguments: without the program's name; `None`: those of this process.
         worded: rewords messages, for a program whose options have other names than the trainer's.
 
     Returns:
@@ -27,7 +37,7 @@ def run_program(name: str, run: Callable[[StopRequest], None], worded: Callable[
     # From the first moment: importing torch takes seconds.
     with stop_on_signals() as stop:
         try:
-            run(stop)
+            run(list(sys.argv[1:] if arguments is None else arguments), stop)
         except Interrupted as interruption:
             print(f"{name}: {worded(str(interruption))}", file=sys.stderr)
             return interruption.status
@@ -36,3 +46,10 @@ def run_program(name: str, run: Callable[[StopRequest], None], worded: Callable[
                 print(f"{name}: error: {line}", file=sys.stderr)
             return 2 if isinstance(error, ConfigurationError) else 1
     return 0
+
+
+def show_rows(table: str, rows: Sequence[Any], out: str) -> None:
+    """Print a table and, where `out` names a file, write its rows (dataclasses) there as JSON."""
+    print(f"\n{table}")
+    if out:
+        Path(out).write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
