@@ -25,7 +25,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ _RATE, _DECAY = 0.06, 5e-4
 
 # The factors of the design: what each option is when it is on.
 ADDITIONS: dict[str, dict[str, Any]] = {
-    "ema": {"recipe.ema": 0.998},
+    "ema": {"recipe.ema": 0.995},
     "bce": {"recipe.loss": "bce"},
     "mixup": {"recipe.mixup": 0.2},
     "cutmix": {"recipe.cutmix": 1.0},
@@ -72,7 +72,13 @@ _FIRST_ROW = (1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0)
 
 RECIPES: dict[str, dict[str, Any]] = {
     "ffcv": {},
-    "muon": {"training.optimizer": "muon", "lr.lr": 0.01, "training.weight_decay": 0.01, "training.momentum": 0.95},
+    "muon": {
+        "training.optimizer": "muon",
+        "lr.lr": 0.01,
+        "training.weight_decay": 0.01,
+        "training.momentum": 0.95,
+        "training.nesterov": 1,
+    },
     **{name: dict(options) for name, options in ADDITIONS.items()},
 }
 
@@ -88,6 +94,7 @@ class Training:
         source: `"ffx"` or `"folder"`.
         options: that differ from FFCV's, by dotted name.
         factors: in the design, which additions are on.
+        added: options of the command line for every training, by dotted name.
     """
 
     study: str
@@ -98,6 +105,7 @@ class Training:
     source: str = "ffx"
     options: Mapping[str, Any] = field(default_factory=dict)
     factors: tuple[str, ...] = ()
+    added: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -124,6 +132,7 @@ class Training:
             "training.epochs": self.epochs,
             "training.seed": self.seed,
             **self.options,
+            **self.added,
         }
 
 
@@ -180,7 +189,8 @@ STUDIES = {"data": _of_data, "design": _of_design, "finalists": _of_finalists, "
 
 def planned(given: argparse.Namespace) -> list[Training]:
     """The trainings that the options ask for, in the order in which they are run: seed by seed."""
-    return list(STUDIES[given.study](given))
+    added = dict(option.split("=", 1) for option in given.option)
+    return [replace(training, added=added) for training in STUDIES[given.study](given)]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +216,9 @@ def run(given: argparse.Namespace) -> int:
         return 0
     if given.data is None:
         print("recipes: --data is missing: a folder with train/ and val/", file=sys.stderr)
+        return 2
+    if any("=" not in option for option in given.option):
+        print("recipes: expected --option NAME=VALUE, such as training.precision=bf16", file=sys.stderr)
         return 2
     unknown = {part for recipe in given.recipes for part in recipe.split("+")} - RECIPES.keys()
     if unknown:
@@ -244,7 +257,6 @@ def _train(training: Training, given: argparse.Namespace, files: Mapping[str, Pa
         "logging.log_level": 0,
     }
     command = [sys.executable, str(_PROGRAM), *(f"--{name}={value}" for name, value in options.items())]
-    command += [f"--{option}" for option in given.option]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=os.environ.copy())
     if done.returncode:
         raise SystemExit(f"{training.key}: the training ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -262,7 +274,7 @@ def _train(training: Training, given: argparse.Namespace, files: Mapping[str, Pa
         "seed": training.seed,
         "epochs": training.epochs,
         "source": training.source,
-        "options": {**training.all_options(), **dict(option.split("=", 1) for option in given.option)},
+        "options": training.all_options(),
         "factors": list(training.factors),
         "seconds": last["relative_time"] - last["val_time"] - last.get("plain_val_time", 0.0),
         "images_per_second": last["images_per_second"],

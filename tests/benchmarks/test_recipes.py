@@ -134,17 +134,28 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys, monkeypatch):
     assert recipes.run(options_of(tmp_path, *arguments)) == 0
     rows = read_rows(tmp_path / "rows.jsonl")
     assert [row["recipe"] for row in rows] == ["ffcv", "ema+nesterov"]
-    assert rows[1]["options"]["recipe.ema"] == 0.998 and rows[1]["options"]["training.nesterov"] == 1
+    assert rows[1]["options"]["recipe.ema"] == 0.995 and rows[1]["options"]["training.nesterov"] == 1
     assert {"top_1", "plain_top_1", "pillow_top_1", "seconds", "commit"} <= rows[0].keys() and "raw_top_1" in rows[1]
     assert "| ema+nesterov | 1 | 1 |" in capsys.readouterr().out
     monkeypatch.setattr(recipes, "_train", None)
     assert recipes.run(options_of(tmp_path, *arguments)) == 0
     assert len(read_rows(tmp_path / "rows.jsonl")) == 2
     assert recipes.run(options_of(tmp_path, "--table")) == 0
+    other = [*arguments, "--option=training.batch_size=6"]
+    keys = [
+        {training.key for training in recipes.planned(options_of(tmp_path, *a, "--name=data"))}
+        for a in (arguments, other)
+    ]
+    assert keys[0] == {row["key"] for row in rows} and not keys[0] & keys[1]
 
 
 @pytest.mark.parametrize(
-    "arguments, message", [([], "--data is missing"), (["--data", "x", "--recipes", "emma"], "emma")]
+    "arguments, message",
+    [
+        ([], "--data is missing"),
+        (["--data", "x", "--recipes", "emma"], "emma"),
+        (["--data", "x", "--option", "y"], "expected --option NAME=VALUE"),
+    ],
 )
 def test_mistakes_are_named(tmp_path, capsys, arguments, message):
     assert recipes.run(options_of(tmp_path, *arguments)) == 2

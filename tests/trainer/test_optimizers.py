@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from trainer.config import OPTIMIZERS, RunConfig
 from trainer.errors import ConfigurationError
@@ -107,6 +108,17 @@ def test_parameters_without_decay_are_those_asked_for(no_decay, free):
     assert [id(p) for p in groups[0]["params"]] == [id(parameters[number]) for number in free]
     assert len(groups[1]["params"]) == 6 - len(free)
     assert [group["weight_decay"] for group in groups] == [0.0, 0.1]
+
+
+def test_muon_leaves_tokens_and_positions_of_a_transformer_to_adamw():
+    pytest.importorskip("pytorch_optimizer", reason="needs pytorch_optimizer")
+    model = torchvision.models.VisionTransformer(32, 16, 2, 2, 8, 16, num_classes=5)
+    optimizer = make_optimizer(RunConfig(optimizer="muon"), model, 0.02)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    by_muon = {names[id(p)] for group in optimizer.param_groups if group["use_muon"] for p in group["params"]}
+    layers = ("self_attention.in_proj_weight", "self_attention.out_proj.weight", "mlp.0.weight", "mlp.3.weight")
+    blocks = {f"encoder.layers.encoder_layer_{block}.{layer}" for block in range(2) for layer in layers}
+    assert by_muon == blocks | {"conv_proj.weight"}
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in ("sgd", "lars", "muon")])

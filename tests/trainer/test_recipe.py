@@ -107,7 +107,7 @@ def test_binary_cross_entropy_asks_for_each_class_that_is_in_the_image(tiny, smo
     outputs = torch.tensor([[2.0, -1.0, 0.5, 0.0], [0.0, 3.0, -2.0, 1.0]])
     with Trainer(tiny(**{"recipe.loss": "bce", "training.label_smoothing": smoothing})) as trainer:
         loss = trainer.learner.loss
-    mixed = torch.tensor([[0.9, 0.1, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    mixed = torch.tensor([[0.7, 0.3, 0.0, 0.0], [0.1, 0.9, 0.0, 0.0]])
     share = 1 / (1 + np.exp(-outputs.double().numpy()))
     for targets, yes in ((torch.tensor([0, 1]), np.eye(4)[[0, 1]]), (mixed, np.array([[1, 1, 0, 0], [0, 1, 0, 0]]))):
         answer = yes * (1 - smoothing) + smoothing / 4

@@ -11,13 +11,16 @@ from .config import TrainerConfig
 
 __all__ = ["BinaryCrossEntropy", "begin_at_prior", "make_loss"]
 
+# Share of a mixed image above which a class is in it.
+_LEAST_SHARE = 0.2
+
 
 class BinaryCrossEntropy(nn.Module):
     """Each class is a question of its own, answered by yes or no; the sum over classes, the mean over images.
 
-    Of a mixed image each class that is in it is a yes, whatever its share. The paper takes the mean over the classes,
-    with an optimizer to which the gradient's size is nothing; with the sum SGD's learning rates keep their order of
-    magnitude.
+    Of a mixed image each class with more than a fifth of it is a yes, as in the paper's best recipes. The paper takes
+    the mean over the classes, with an optimizer to which the gradient's size is nothing; with the sum SGD's learning
+    rates keep their order of magnitude.
 
     Source: Wightman, Touvron and Jégou, "ResNet strikes back", 2021.
 
@@ -34,7 +37,7 @@ class BinaryCrossEntropy(nn.Module):
         classes = outputs.shape[1]
         if not targets.is_floating_point():
             targets = nn.functional.one_hot(targets, classes)
-        answers = (targets > 0).float() * (1 - self.label_smoothing) + self.label_smoothing / classes
+        answers = (targets > _LEAST_SHARE).float() * (1 - self.label_smoothing) + self.label_smoothing / classes
         total = nn.functional.binary_cross_entropy_with_logits(outputs.float(), answers, reduction="sum")
         return total / len(outputs)
 

@@ -14,6 +14,7 @@ from .errors import ConfigurationError
 __all__ = ["make_optimizer", "parameter_groups", "set_rate"]
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+_MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # Learning rate of the parameters that Muon leaves to AdamW, as a share of Muon's own: that of pytorch_optimizer's
 # defaults, 3e-4 beside 0.02.
 _ADAMW_SHARE = 0.015
@@ -64,17 +65,22 @@ def make_optimizer(config: RunConfig, model: nn.Module, rate: float) -> torch.op
 
 
 def _muon(config: RunConfig, model: nn.Module, groups: list[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
-    """Muon for the weights of convolutions and of hidden linear layers, AdamW for what else there is."""
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
-    outputs = {id(parameter) for module in last for parameter in module.parameters()}
+    """Muon for the weights of convolutions and of hidden linear layers, AdamW for what else there is.
+
+    A matrix is told by the type of its module: tokens and positions of a transformer have two dimensions and more, too.
+    """
+    matrices = [module.weight for module in model.modules() if isinstance(module, _MATRICES)]
+    outputs = [module.weight for module in model.modules() if isinstance(module, nn.Linear)][-1:]
+    matrices += [
+        module.in_proj_weight
+        for module in model.modules()
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None
+    ]
+    for_muon = {id(weight) for weight in matrices} - {id(weight) for weight in outputs}
     made = []
     for group in groups:
         for is_matrix in (True, False):
-            params = [
-                parameter
-                for parameter in group["params"]
-                if (parameter.ndim > 1 and id(parameter) not in outputs) == is_matrix
-            ]
+            params = [parameter for parameter in group["params"] if (id(parameter) in for_muon) == is_matrix]
             if params:
                 share = 1.0 if is_matrix else _ADAMW_SHARE
                 made.append({**group, "params": params, "use_muon": is_matrix, "rate_share": share, "lr": rate * share})
