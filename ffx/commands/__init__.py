@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import verify
+from . import merge, verify
 
 __all__ = ["main"]
 
@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ffx", description="Tools for .beton files.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     verify.add_to(commands)
+    merge.add_to(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
