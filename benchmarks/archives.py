@@ -5,8 +5,8 @@ archive            `ImageArchive`, which reads the pictures in place; finding th
 unpack             only unpacking the archive, by as many threads (`writer/extract_ILSVRC_mp.py`)
 
 The archives have ILSVRC2012's layout and hold the given pictures, `--repeats` times over
-(`tests/ilsvrc_archives.py`). A round is a process of its own; imports do not count, and the files are in the page cache.
-Both files must have the same bytes.
+(`tests/ilsvrc_archives.py`). A round is a process of its own; imports do not count, and the files are in the page
+cache. Both files must have the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Imported here, where no time is taken: `JPEGFolder` needs it.
+import torchvision.datasets  # noqa: F401
 
 from ffx.fields import IntField, RGBImageField
 from ffx.writer import DatasetWriter, ImageArchive, JPEGFolder, TarArchive
