@@ -1,7 +1,7 @@
 """Tar archives read in place: their headers by seeking from one to the next, their members by offset.
 
-Not Python's `tarfile`: over ImageNet's 1.28 million members that takes four times as long, and it takes an archive that
-was cut off behind a member for a whole one.
+Not Python's `tarfile`: that takes 2.6 times as long, which counts over 1.28 million members, and it takes an archive
+that was cut off behind a member for a whole one.
 """
 
 from __future__ import annotations
