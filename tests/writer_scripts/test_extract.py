@@ -102,7 +102,7 @@ def test_launcher_and_program_run_anywhere(archives, tree, tmp_path):
         assert re.search(r"train: 100%.*<.*B/s", done.stderr)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 7))])
 def test_killed_at_any_moment_it_goes_on(archives, tree, tmp_path, seed):
     """SIGKILL behind a drawn number of written files, three times; then a run to the end."""
     output = tmp_path / "out"
@@ -123,10 +123,13 @@ def test_killed_at_any_moment_it_goes_on(archives, tree, tmp_path, seed):
         command = [sys.executable, "-c", kill.replace("{call}", call), number, *arguments(archives, output)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
-        for name, data in files_below(output).items():
+        there = files_below(output)
+        for name, data in there.items():
             if not name.endswith(".part"):
                 assert tree[name.replace(".train.part", "train").replace(".val.part", "val")] == data
-        assert not (output / "train").exists()
+        # A folder has its name only with everything in it.
+        if (output / "train").exists():
+            assert {name for name in tree if name.startswith("train/")} <= there.keys()
     done = subprocess.run(
         [sys.executable, "writer/extract_ILSVRC_mp.py", *arguments(archives, output)],
         cwd=ROOT,
