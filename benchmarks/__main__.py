@@ -19,6 +19,7 @@ COMMANDS = (
     "memory",
     "verification",
     "writer",
+    "archives",
     "feeding",
     "timetable",
     "device_crop",

@@ -8,6 +8,7 @@ __all__ = [
     "FfxError",
     "FormatError",
     "ChecksumError",
+    "ArchiveError",
     "FieldError",
     "WriterError",
     "SampleError",
@@ -56,6 +57,10 @@ class FormatError(FfxError, ValueError):
 
 class ChecksumError(FormatError):
     """Bytes of a file differ from the checksum that its writer stored."""
+
+
+class ArchiveError(FfxError, ValueError):
+    """A tar archive cannot be used: names the archive, and the member or the offset where something is wrong."""
 
 
 class FieldError(FfxError, TypeError):

@@ -4,6 +4,10 @@
         --cfg.data_dir=/data/imagenet/train --cfg.write_path=/fast/train_400_0.10_90.ffcv \\
         --cfg.max_resolution=400 --cfg.write_mode=proportion --cfg.compress_probability=0.10
 
+`--cfg.data_dir` may also be one of ILSVRC2012's archives, ILSVRC2012_img_train.tar or, with `--cfg.valprep_script`,
+ILSVRC2012_img_val.tar: nothing is unpacked then, and the file is the same. `--cfg.shard=3 --cfg.shards=16` writes one
+part in sixteen, for `ffx merge`.
+
 The options are those of FFCV's script of this name. They can also come from YAML or JSON files
 (`--config-file FILE`). A wrong option is an error with exit status 2, a failed run one with status 1;
 after both, nothing stands at the path that was to be written.
@@ -23,9 +27,14 @@ from fastargs import Config, Param, Section
 from fastargs.exceptions import MissingValueError
 from fastargs.validation import And, Checker, InRange, OneOf
 
+# Where ffx is not installed, the one of this checkout is used.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
 from ffx.errors import FfxError
 from ffx.fields import IntField, RGBImageField
-from ffx.writer import DatasetWriter, JPEGFolder
+from ffx.reader import Reader
+from ffx.writer import DatasetWriter, ImageArchive, JPEGFolder
+from writer.ilsvrc import validation_classes
 
 __all__ = ["Options", "declare_options", "main", "open_dataset", "read_options", "write_file"]
 
@@ -67,6 +76,10 @@ class Options:
     orientation: str = "ignore"
     pass_through: int | None = None
     tiled: int = 1
+    valprep_script: Path | None = None
+    devkit: Path | None = None
+    shard: int | None = None
+    shards: int | None = None
 
 
 def declare_options() -> Config:
@@ -76,7 +89,9 @@ def declare_options() -> Config:
     Section("cfg", "what to write, and how", config_descriptor=config).params(
         dataset=Param(OneOf(["cifar", "imagenet"]), "imagenet: a folder of class folders; cifar: CIFAR-10", "imagenet"),
         split=Param(OneOf(["train", "val"]), "which part of the data set this is", required=True),
-        data_dir=Param(str, "folder of the class folders (cifar: torchvision's root)", required=True),
+        data_dir=Param(
+            str, "folder of the class folders, or a tar archive of them (cifar: torchvision's root)", required=True
+        ),
         write_path=Param(str, "the file to write", required=True),
         write_mode=Param(OneOf(["raw", "jpg", "smart", "proportion", "yuv420"]), "how pixels are stored", "smart"),
         max_resolution=Param(count, "longest side in pixels; larger images are made smaller", required=True),
@@ -102,6 +117,10 @@ def declare_options() -> Config:
             "apply: turn pictures upright as EXIF says; ignore: pixels as stored, as FFCV and ImageFolder take them",
             "ignore",
         ),
+        valprep_script=Param(str, "an archive without class folders: valprep.sh, which says each picture's class"),
+        devkit=Param(str, "the same from ILSVRC2012_devkit_t12.tar.gz (needs scipy)"),
+        shard=Param(And(WholeNumber(), InRange(min=0)), "write only this one of --cfg.shards parts, counted from 0"),
+        shards=Param(count, "number of the parts, of which `ffx merge` makes the file of a single run"),
         smart_threshold=Param(count, "write_mode smart: JPEG for images of more raw bytes; without it all are raw"),
     )
     return config
@@ -159,8 +178,9 @@ def read_options() -> Options:
     config.collect_argparse_args(parser)
     _check_values(config)
     values = vars(config.get().cfg)
-    for name in ("data_dir", "write_path"):
-        values[name] = Path(values[name]).expanduser()
+    for name in ("data_dir", "write_path", "valprep_script", "devkit"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name]).expanduser()
     options = Options(**{field.name: values[field.name] for field in fields(Options) if field.name in values})
     _check_together(options)
     return options
@@ -169,14 +189,33 @@ def read_options() -> Options:
 def _check_together(options: Options) -> None:
     if options.write_mode == "proportion" and options.compress_probability is None:
         fail("--cfg.write_mode=proportion needs --cfg.compress_probability, the share of JPEGs from 0 to 1", 2)
-    if options.dataset == "imagenet" and not options.data_dir.is_dir():
-        fail(f"--cfg.data_dir: {options.data_dir} is no folder; expected one with a folder for each class", 2)
+    if options.dataset == "imagenet" and not (options.data_dir.is_dir() or options.data_dir.is_file()):
+        fail(
+            f"--cfg.data_dir: {options.data_dir} is no folder and no file; expected a folder with a folder for each "
+            "class, or a tar archive",
+            2,
+        )
+    for name in ("valprep_script", "devkit"):
+        path = getattr(options, name)
+        if path is not None and (options.dataset != "imagenet" or options.data_dir.is_dir()):
+            fail(f"--cfg.{name} goes with an archive as --cfg.data_dir, found {options.data_dir}", 2)
+        if path is not None and not path.is_file():
+            fail(f"--cfg.{name}: there is no file {path}", 2)
+    if (options.shard is None) != (options.shards is None):
+        fail("--cfg.shard and --cfg.shards go together: which part, of how many", 2)
+    if options.shard is not None and options.shard >= options.shards:
+        fail(f"--cfg.shard: expected 0 to {options.shards - 1}, since --cfg.shards={options.shards}", 2)
     if not options.write_path.parent.is_dir():
         fail(f"--cfg.write_path: there is no folder {options.write_path.parent}; make it first", 2)
 
 
 def open_dataset(options: Options) -> Any:
     """Return the data set that `options` names: indexable, with (image or its file's bytes, label) and `classes`."""
+    if options.dataset == "imagenet" and options.data_dir.is_file():
+        tabled = options.valprep_script is not None or options.devkit is not None
+        return ImageArchive(
+            options.data_dir, validation_classes(options.valprep_script, options.devkit) if tabled else None
+        )
     if options.dataset == "imagenet":
         return JPEGFolder(options.data_dir)
     from torchvision.datasets import CIFAR10
@@ -185,7 +224,7 @@ def open_dataset(options: Options) -> Any:
 
 
 def write_file(options: Options, dataset: Any) -> int:
-    """Write `dataset`, or its first `options.subset` samples, and return how many samples were written."""
+    """Write `dataset`, its first `options.subset` samples, or a shard of them; return how many samples were written."""
     image_options: dict[str, Any] = {
         "write_mode": options.write_mode,
         "max_resolution": options.max_resolution,
@@ -206,8 +245,9 @@ def write_file(options: Options, dataset: Any) -> int:
         {"image": RGBImageField(**image_options), "label": IntField()},
         num_workers=options.num_workers,
     )
-    writer.from_indexed_dataset(dataset, indices=range(count), chunksize=options.chunk_size)
-    return count
+    shard = None if options.shard is None else (options.shard, options.shards)
+    writer.from_indexed_dataset(dataset, indices=range(count), chunksize=options.chunk_size, shard=shard)
+    return Reader(options.write_path).num_samples
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import fetch, verify
+from . import fetch, merge, verify
 
 __all__ = ["main"]
 
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     verify.add_to(commands)
     fetch.add_to(commands)
+    merge.add_to(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)

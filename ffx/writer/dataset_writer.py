@@ -85,6 +85,16 @@ def _as_indices(indices: Any) -> np.ndarray:
     return array.astype(np.int64)
 
 
+def _extent_of_shard(shard: tuple[int, int], samples: int) -> tuple[int, int]:
+    """First sample, and the one behind the last, of a shard `(number, count)`."""
+    number, count = map(int, shard)
+    if not 0 <= number < count:
+        raise WriterError(f"shard: expected a number from 0 to {count - 1} of {count} shards, found {number}")
+    if count > samples:
+        raise WriterError(f"shard: expected at most {samples} shards of {samples} samples, found {count}")
+    return number * samples // count, (number + 1) * samples // count
+
+
 class DatasetWriter:
     """Writes a data set as one file.
 
@@ -139,6 +149,8 @@ class DatasetWriter:
         indices: Sequence[int] | None = None,
         chunksize: int = 100,
         shuffle_indices: bool = False,
+        *,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         """Write an object with `__getitem__` and `__len__`.
 
@@ -149,19 +161,26 @@ class DatasetWriter:
             indices: which samples, in the file's order; `None` takes all.
             chunksize: most samples that a worker takes at a time.
             shuffle_indices: write them in a random order, which `seed` decides.
+            shard: `(number, count)`: write only this one of `count` parts of the samples, counted from 0.
+                `ffx.writer.merge_files` makes of all of them the very file that one run would have written.
 
         Raises:
             SampleError: a sample cannot be fetched or stored; the message names it.
-            WriterError: the file cannot be written.
+            WriterError: the file cannot be written, or there is no such shard.
         """
         if chunksize < 1:
             raise WriterError(f"chunksize: expected at least 1, found {chunksize}")
         chosen = _as_indices(range(len(dataset)) if indices is None else indices)
         if shuffle_indices:
             chosen = np.random.default_rng(self.seed).permutation(chosen)
+        first, settings = 0, self._settings()
+        if shard is not None:
+            first, stop = _extent_of_shard(shard, len(chosen))
+            settings["shard"] = {"first": first, "samples": len(chosen), "page_size": self.page_size}
+            chosen = chosen[first:stop]
         chunk = min(int(chunksize), max(1, -(-len(chosen) // (_TASKS_A_WORKER * self.num_workers))))
-        source = IndexedSource(with_encoded_pictures(dataset, self.fields), chosen, chunk)
-        self._write(source, self.class_names or _class_names(dataset))
+        source = IndexedSource(with_encoded_pictures(dataset, self.fields), chosen, chunk, first)
+        self._write(source, self.class_names or _class_names(dataset), settings)
 
     def from_webdataset(self, shards: Sequence[str] | str, pipeline: Callable[[Any], Any]) -> None:
         """Write the samples of WebDataset shards, reading each shard once.
@@ -175,9 +194,10 @@ class DatasetWriter:
             SampleError: a sample cannot be fetched or stored; the message names it and its shard.
             WriterError: the file cannot be written, or there is no webdataset.
         """
-        self._write(WebDatasetSource([shards] if isinstance(shards, str) else shards, pipeline), self.class_names)
+        source = WebDatasetSource([shards] if isinstance(shards, str) else shards, pipeline)
+        self._write(source, self.class_names, self._settings())
 
-    def _write(self, source: Source, class_names: list[str] | None) -> None:
+    def _write(self, source: Source, class_names: list[str] | None, settings: dict[str, Any]) -> None:
         if not len(source.tasks):
             raise WriterError(f"{self.fname}: expected at least one sample, found an empty data set")
         # Compiled here, so that forked workers need not.
@@ -193,7 +213,7 @@ class DatasetWriter:
             assembly = Assembly(self.fields, source.length, self.page_size)
             job = Job(source, self.fields, self.seed, output.temporary, PillowSettings.of_this_process())
             self._encode(job, output.descriptor, assembly)
-            assembly.finish(output.descriptor, class_names, self._settings())
+            assembly.finish(output.descriptor, class_names, settings)
             output.commit()
 
     def _encode(self, job: Job, descriptor: int, assembly: Assembly) -> None:

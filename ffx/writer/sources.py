@@ -48,20 +48,22 @@ class IndexedSource(Source):
         dataset: gives a sample for an index.
         indices: which ones, in the file's order.
         chunk: samples of a task.
+        first: position of the first one in the data set as a whole, of which this file may be a shard.
     """
 
-    def __init__(self, dataset: Any, indices: np.ndarray, chunk: int) -> None:
+    def __init__(self, dataset: Any, indices: np.ndarray, chunk: int, first: int = 0) -> None:
         self.dataset = dataset
         self.indices = indices
+        self.first = first
         self.length = len(indices)
         self.tasks = [(first, min(first + chunk, len(indices))) for first in range(0, len(indices), chunk)]
 
     def samples(self, task: tuple[int, int], note: Note) -> Iterator[tuple[int, int, Any]]:
-        """The samples at `task`'s positions of the file; a sample's number is its position."""
+        """The samples at `task`'s positions of the file; a sample's number is its position in the whole."""
         for position in range(*task):
             index = int(self.indices[position])
             note(index)
-            yield position, index, self.dataset[index]
+            yield self.first + position, index, self.dataset[index]
 
     def describe(self, task: tuple[int, int], index: int) -> str:
         """The index, and the file that it came from where the data set has a list of them."""

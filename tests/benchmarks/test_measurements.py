@@ -135,3 +135,15 @@ def test_writer_measures_each_source_and_leaves_nothing_behind(picture_folder, t
         assert row["rounds"][0]["images"] == 8
         assert row["file_bytes"] > 0 and row["peak_bytes"]["median"] > memory.MIB
     assert [path.name.split("_")[-1] for path in (tmp_path / "cache").iterdir()] == ["originals"]
+
+
+@pytest.mark.slow
+def test_archives_are_measured_beside_the_folder_and_give_the_same_file(picture_folder, tmp_path):
+    common = ["--images", picture_folder / "val", "--cache", tmp_path / "cache", *QUICK, "--repeats", 2]
+    rows = measured("archives", *common, "--workers", 1, out=tmp_path / "archives.jsonl")
+    assert [(row["split"], row["way"]) for row in rows] == [
+        (split, way) for split in ("train", "val") for way in ("folder", "archive", "unpack")
+    ]
+    for split in ("train", "val"):
+        sums = {each["sha256"] for row in rows if row["split"] == split for each in row["rounds"]} - {""}
+        assert len(sums) == 1

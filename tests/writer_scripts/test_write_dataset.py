@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffx.commands import main as ffx_command
 from ffx.reader import Reader
+from tests.ilsvrc_archives import made_pictures, write_archives
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"writer": "writer", "root": ".", "examples": "examples", "imagenet": "examples/imagenet"}
@@ -36,6 +38,73 @@ def test_writes_both_files_with_the_share_of_jpegs_that_was_asked_for(picture_fo
     # Five standard deviations of a binomial distribution.
     assert abs(jpegs - 0.4 * samples) < 5 * np.sqrt(samples * 0.4 * 0.6)
     assert 0 < jpegs < samples
+
+
+@pytest.fixture(scope="module")
+def ilsvrc(tmp_path_factory):
+    """Folder with archives, and what the plain script unpacks them to below it."""
+    made = write_archives(tmp_path_factory.mktemp("ilsvrc"), made_pictures(4, 5), made_pictures(4, 2, seed=5))
+    script = ROOT / "writer" / "extract_ILSVRC.sh"
+    subprocess.run([script, made.folder, made.folder / "unpacked"], check=True, capture_output=True)
+    return made.folder
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_archives_give_the_files_of_the_folders(ilsvrc, tmp_path):
+    for name, source in (
+        ("folders", {"IMAGENET_DIR": ilsvrc / "unpacked"}),
+        ("archives", {"IMAGENET_TARS": ilsvrc, "IMAGENET_DIR": ""}),
+    ):
+        done = run_script("writer", 40, "0.5", 90, **source, WRITE_DIR=tmp_path / name, NUM_WORKERS=2)
+        assert done.returncode == 0, done.stderr
+    assert files_of(tmp_path / "archives") == files_of(tmp_path / "folders")
+    assert sorted(files_of(tmp_path / "archives")) == ["train_40_0.5_90.ffcv", "val_40_0.5_90.ffcv"]
+
+
+def test_shards_of_an_array_are_merged_into_the_files_of_one_run(ilsvrc, tmp_path):
+    source = {"IMAGENET_TARS": ilsvrc, "IMAGENET_DIR": "", "NUM_WORKERS": 1}
+    done = run_script("writer", 40, "0.5", 90, **source, WRITE_DIR=tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    for shard in range(3):
+        done = run_script(
+            "writer", 40, "0.5", 90, **source, WRITE_DIR=tmp_path, WRITE_SHARD=shard, WRITE_SHARDS=3
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    for split in ("train", "val"):
+        parts = [str(tmp_path / f"{split}_40_0.5_90.shard-{shard}-of-3.ffcv") for shard in (2, 0, 1)]
+        merged = tmp_path / f"{split}_40_0.5_90.ffcv"
+        assert ffx_command(["merge", str(merged), *parts]) == 0
+        assert merged.read_bytes() == (tmp_path / "one" / merged.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "message"),
+    [
+        ({"IMAGENET_DIR": "x"}, (), "IMAGENET_DIR and IMAGENET_TARS are both set"),
+        ({"IMAGENET_TARS": "unpacked"}, (), "has no ILSVRC2012_img_train.tar"),
+        ({"WRITE_SHARD": 0}, (), "WRITE_SHARDS: expected a number of parts such as 16, found ''"),
+        ({"WRITE_SHARDS": 4}, (), "WRITE_SHARD: expected 0 to 3, found ''"),
+        ({"WRITE_SHARD": 4, "WRITE_SHARDS": 4}, (), "WRITE_SHARD: expected 0 to 3, found '4'"),
+        ({}, ("--cfg.shard=1", "--cfg.shards=2"), "expected WRITE_SHARD and WRITE_SHARDS in the environment"),
+    ],
+)
+def test_wrong_environment_of_archives_and_shards(ilsvrc, tmp_path, environment, options, message):
+    given = {"IMAGENET_TARS": ilsvrc, "IMAGENET_DIR": "", "WRITE_DIR": tmp_path, **environment}
+    done = run_script("writer", 40, "0.5", 90, *options, **given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_archives_without_classes(ilsvrc, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / f"ILSVRC2012_img_{split}.tar").symlink_to(ilsvrc / f"ILSVRC2012_img_{split}.tar")
+    done = run_script("writer", 40, "0.5", 90, IMAGENET_TARS=tmp_path, IMAGENET_DIR="", WRITE_DIR=tmp_path / "new")
+    assert done.returncode == 2
+    assert "has neither valprep.sh nor ILSVRC2012_devkit_t12.tar.gz" in done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -238,6 +238,13 @@ GOOD = {"split": "val", "max_resolution": 64}
         ({"max_resolutoin": "64"}, "unrecognized arguments: --cfg.max_resolutoin"),
         ({"max_res": "64"}, "unrecognized arguments: --cfg.max_res"),
         ({"data_dir": "/no/such/folder"}, "/no/such/folder is no folder"),
+        ({"valprep_script": "valprep.sh"}, "--cfg.valprep_script goes with an archive"),
+        ({"devkit": "devkit.tar.gz"}, "--cfg.devkit goes with an archive"),
+        ({"data_dir": __file__, "valprep_script": "/no/such/file"}, "there is no file /no/such/file"),
+        ({"shard": 3}, "--cfg.shard and --cfg.shards go together"),
+        ({"shards": 3}, "--cfg.shard and --cfg.shards go together"),
+        ({"shard": 3, "shards": 3}, "--cfg.shard: expected 0 to 2, since --cfg.shards=3"),
+        ({"shard": -1, "shards": 3}, "--cfg.shard: expected"),
         ({"write_path": "/no/such/folder/out.ffcv"}, "there is no folder /no/such/folder"),
     ],
 )
