@@ -303,6 +303,28 @@ def test_training_goes_on_where_compiling_fails(tiny, monkeypatch):
     assert same_weights(weights_of(trainer.run_folder), plain)
 
 
+def test_training_goes_on_where_torch_cannot_compile_at_all(tiny, monkeypatch):
+    def refuse(model):
+        raise RuntimeError("Dynamo is not supported on this Python")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.warns(FfxWarning, match="RuntimeError: Dynamo is not supported"):
+        folder = train(tiny(**{"training.compile": 1}))
+    assert same_weights(weights_of(folder), weights_of(train(tiny())))
+
+
+def test_want_of_memory_is_no_failure_of_compiling(tiny, monkeypatch):
+    def exhaust(model):
+        def run(images):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", exhaust)
+    with Trainer(tiny(**{"training.compile": 1})) as trainer, pytest.raises(torch.cuda.OutOfMemoryError):
+        trainer.train()
+
+
 def test_loss_is_smoothed_cross_entropy(tiny):
     outputs, labels = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([0])
     with Trainer(tiny(**{"training.label_smoothing": 0.2})) as trainer:

@@ -74,7 +74,10 @@ class Learner:
         # The wrapped model shares gradients. Validation uses the plain one: ranks may have more or fewer batches.
         self._wrapped: nn.Module = self.model
         if ranks.world > 1:
-            self._wrapped = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+            # `share_buffers` gives the first rank's to the others where they matter; a step in training uses none.
+            self._wrapped = DistributedDataParallel(
+                self.model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+            )
         self._compiled = CompiledModel(self._wrapped, device, say) if training.compile else None
         self.optimizer = make_optimizer(training, self.model, config.lr.lr)
         self._grad_clip = training.grad_clip

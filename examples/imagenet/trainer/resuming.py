@@ -37,6 +37,7 @@ _MAY_CHANGE = {
     "training.distributed",
     "training.device",
     "training.resume",
+    "training.compile",
     "training.checkpoint_every",
     "training.checkpoint_minutes",
     "training.allow_batch_change",
