@@ -6,7 +6,8 @@
 ILSVRC2012 may not be passed on: everybody needs an account of their own at https://image-net.org/download-images, where
 the links of ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar stand once one is logged in and has accepted the terms.
 Such links, links of a mirror of one's institution, or files that are already there are what --train and --val take.
-IMAGENET_COOKIE and IMAGENET_TOKEN in the environment are sent as the session's cookie and as a bearer token.
+With --train and --val, and over https alone, IMAGENET_COOKIE and IMAGENET_TOKEN in the environment are sent as the
+session's cookie and as a bearer token.
 
 Imagenette (ten classes, about 9,500 training images) is free; its pictures are unpacked into train/ and val/.
 
@@ -26,6 +27,7 @@ import sys
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -51,16 +53,24 @@ _MAY_PASS = (408, 429)
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as it should be; the MD5 sums are ImageNet's and torchvision's."""
+    """A file as it should be; the MD5 sums are ImageNet's and torchvision's.
+
+    Attributes:
+        name: of the file.
+        md5: its checksum.
+        url: where it is, where everybody may have it.
+        needs_account: its server may be told who asks.
+    """
 
     name: str
     md5: str
     url: str = ""
+    needs_account: bool = False
 
 
 ARCHIVES = {
-    "train": Archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e"),
-    "val": Archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622"),
+    "train": Archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", needs_account=True),
+    "val": Archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", needs_account=True),
 }
 _PLACE = "https://s3.amazonaws.com/fast-ai-imageclas"
 IMAGENETTE = {
@@ -103,13 +113,10 @@ def fetch(archive: Archive, source: str, folder: Path, wait_seconds: float = 1.0
         return _checked(whole, archive)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _continue(source, part)
+            _continue(source, part, archive.needs_account)
             break
         except (OSError, HTTPException) as error:
-            final = (
-                isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in _MAY_PASS
-            )
-            if final or attempt == _ATTEMPTS or (isinstance(error, OSError) and error.errno == 28):
+            if _is_final(error) or attempt == _ATTEMPTS:
                 kept = f"; what has arrived is kept in {part}" if part.exists() else ""
                 raise DataError(f"{_shown(source)}: {_reason(error)}{kept}") from error
             wait = min(wait_seconds * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
@@ -154,10 +161,10 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _continue(url: str, part: Path) -> None:
+def _continue(url: str, part: Path, needs_account: bool) -> None:
     """Fetch what is missing in `part`; returns when it is whole."""
     done = part.stat().st_size if part.exists() else 0
-    request = _request(url, done)
+    request = _request(url, done, needs_account)
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -176,10 +183,12 @@ def _continue(url: str, part: Path) -> None:
         _append(answer, part, start)
 
 
-def _request(url: str, done: int) -> urllib.request.Request:
+def _request(url: str, done: int, needs_account: bool) -> urllib.request.Request:
     request = urllib.request.Request(url, headers={"User-Agent": "ffx"})
     if done:
         request.add_header("Range", f"bytes={done}-")
+    if not needs_account or not _is_private(url):
+        return request
     # Not for the servers that this one sends us on to.
     if cookie := os.environ.get("IMAGENET_COOKIE"):
         request.add_unredirected_header("Cookie", cookie)
@@ -188,12 +197,27 @@ def _request(url: str, done: int) -> urllib.request.Request:
     return request
 
 
+def _is_private(url: str) -> bool:
+    """Whether nobody on the way reads what is sent: an encrypted connection, or one that does not leave the machine."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _length(answer: HTTPResponse) -> int | None:
+    text = answer.headers.get("Content-Length")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
+        raise OSError(f"the server says that {text!r} bytes are to come, which is no number")
+    return int(text)
+
+
 def _append(answer: HTTPResponse, part: Path, start: int) -> None:
     if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         raise OSError(f"asked for bytes from {start}, got {answer.headers.get('Content-Range')}")
     if "text/html" in answer.headers.get("Content-Type", ""):
         raise DataError(f"{_shown(answer.url)}: a page came instead of an archive: the link wants a login (see --help)")
-    length = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
+    length = _length(answer)
     if length is not None and length > shutil.disk_usage(part.parent).free:
         raise DataError(f"{part.parent}: {length / 2**30:.1f} GiB are to come, and the disk has no room for them")
     received = 0

@@ -189,6 +189,14 @@ def test_eval_only_evaluates_given_weights(finished, tiny, tmp_path):
     assert not (folder / "final_weights.pt").exists()
 
 
+@pytest.mark.parametrize(
+    "options, found", [({}, "none are given"), ({"training.resume": "auto"}, "training.resume=auto finds no run in")]
+)
+def test_evaluation_of_a_network_that_has_learnt_nothing_is_an_error(tiny, options, found):
+    with pytest.raises(ConfigurationError, match=f"eval_only=1 needs weights to evaluate, and {found}"):
+        launch(tiny(**{"training.eval_only": 1, **options}))
+
+
 def test_resolution_follows_its_schedule(tiny, monkeypatch):
     sizes = []
     changes = {"resolution.max_res": 64, "resolution.start_ramp": 0, "resolution.end_ramp": 2, "training.epochs": 3}

@@ -34,6 +34,9 @@ __all__ = [
 OPTIMIZERS = ("sgd", "adamw", "adam", "adagrad", "adadelta", "lars", "muon")
 _IF_INSTALLED = ("auto", "on", "off")
 _WITH_MOMENTUM = ("sgd", "lars", "muon")
+_WITH_LAST_RATE = ("cosine", "onecycle")
+# Less gives shares of 0 and of 1 alone, and torch's distribution fails near 0.
+_LEAST_ALPHA = 1e-3
 _WITH_WARMUP = ("step", "multistep", "cosine")
 
 
@@ -294,6 +297,10 @@ class TrainerConfig:
                 f"training.nesterov=1 needs training.momentum above 0 and one of {', '.join(_WITH_MOMENTUM)}, found "
                 f"training.optimizer={training.optimizer}, training.momentum={training.momentum:g}"
             )
+        if kind in _WITH_LAST_RATE and self.lr.final_lr > self.lr.lr:
+            raise ConfigurationError(
+                f"lr.final_lr={self.lr.final_lr:g} is above lr.lr={self.lr.lr:g}, the highest rate of {kind}"
+            )
         if self.lr.warmup_epochs and kind not in _WITH_WARMUP:
             raise ConfigurationError(
                 f"lr.warmup_epochs={self.lr.warmup_epochs} goes with the schedules {', '.join(_WITH_WARMUP)}: "
@@ -303,6 +310,12 @@ class TrainerConfig:
     def _check_recipe(self) -> None:
         if self.recipe.alternating_flip and not self.training.flip:
             raise ConfigurationError("recipe.alternating_flip=1 and training.flip=0 exclude each other")
+        for name in ("mixup", "cutmix"):
+            alpha = getattr(self.recipe, name)
+            if 0 < alpha < _LEAST_ALPHA:
+                raise ConfigurationError(
+                    f"recipe.{name}={alpha:g}: expected 0, or an alpha of at least {_LEAST_ALPHA:g}"
+                )
         for name in ("randaugment", "alternating_flip"):
             if self.data.source == "synthetic" and getattr(self.recipe, name):
                 raise ConfigurationError(f"recipe.{name} needs images, data.source=synthetic has none: leave it out")
