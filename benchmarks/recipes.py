@@ -13,7 +13,8 @@ Studies:
   equal_time the same with as many more epochs of the cheaper recipe as its steps are faster
 
 Each training is a process of its own, goes on where it was interrupted, and is a row in `--out` when it is done; what
-stands there already is not run again. `--table` prints the tables without running anything.
+stands there already is not run again, and what stands there for another study counts for this one, too. `--table`
+prints the tables without running anything.
 """
 
 from __future__ import annotations
@@ -74,12 +75,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ffcv": {},
     "muon": {
         "training.optimizer": "muon",
-        "lr.lr": 0.01,
+        "lr.lr": 0.02,
         "training.weight_decay": 0.01,
         "training.momentum": 0.95,
         "training.nesterov": 1,
     },
     **{name: dict(options) for name, options in ADDITIONS.items()},
+}
+# What rn18_configs/ffx_*.yaml and rn50_configs/ffx_*.yaml put together.
+RECIPES["ffx"] = {
+    key: value
+    for name in ("blurpool", "nesterov", "ema", "alternating_flip", "no_bias_decay")
+    for key, value in ADDITIONS[name].items()
 }
 
 
@@ -108,10 +115,15 @@ class Training:
     added: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def key(self) -> str:
-        """The same for the same training: the name of its folder."""
+    def digest(self) -> str:
+        """The same for the same training, in whatever study: of data, source, seed, epochs and options."""
         content = json.dumps([self.data, self.seed, self.epochs, self.source, sorted(self.all_options().items())])
-        return f"{self.study}-{self.recipe}-{self.seed}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @property
+    def key(self) -> str:
+        """The same for the same training of the same study: the name of its folder."""
+        return f"{self.study}-{self.recipe}-{self.seed}-{self.digest}"
 
     def all_options(self) -> dict[str, Any]:
         """Every option that decides the weights, but for paths."""
@@ -233,10 +245,19 @@ def run(given: argparse.Namespace) -> int:
     with tqdm(total=sum(training.epochs for training in todo), unit=" epochs", desc=given.study) as bar:
         for training in todo:
             bar.set_postfix_str(f"{training.recipe}, seed {training.seed}")
-            append_row(given.out, _train(training, given, files))
+            append_row(given.out, _done_elsewhere(training, given.out) or _train(training, given, files))
             bar.update(training.epochs)
     print(tables(read_rows(given.out)))
     return 0
+
+
+def _done_elsewhere(training: Training, rows: Path) -> dict[str, Any] | None:
+    """The row of the same training in another study, as one of this study; `None`: there is none."""
+    for row in read_rows(rows):
+        if row["key"].rpartition("-")[2] == training.digest:
+            own = {"key": training.key, "study": training.study, "recipe": training.recipe}
+            return {**row, **own, "factors": list(training.factors), "same_as": row.get("same_as", row["key"])}
+    return None
 
 
 def _train(training: Training, given: argparse.Namespace, files: Mapping[str, Path]) -> dict[str, Any]:

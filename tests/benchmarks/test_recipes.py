@@ -141,6 +141,14 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys, monkeypatch):
     assert recipes.run(options_of(tmp_path, *arguments)) == 0
     assert len(read_rows(tmp_path / "rows.jsonl")) == 2
     assert recipes.run(options_of(tmp_path, "--table")) == 0
+    # The first one is the other study's, too: only its second source is trained.
+    monkeypatch.setattr(recipes, "_train", lambda training, *_: {"key": training.key, "source": training.source})
+    monkeypatch.setattr(recipes, "tables", str)
+    assert recipes.run(options_of(tmp_path, *arguments, "--study", "data")) == 0
+    added = read_rows(tmp_path / "rows.jsonl")[2:]
+    assert [row["source"] for row in added] == ["ffx", "folder"]
+    assert added[0]["same_as"] == rows[0]["key"] and added[0]["study"] == "data" and "same_as" not in added[1]
+    assert {**rows[0], **{name: added[0][name] for name in ("key", "study", "recipe", "same_as")}} == added[0]
     other = [*arguments, "--option=training.batch_size=6"]
     keys = [
         {training.key for training in recipes.planned(options_of(tmp_path, *a, "--name=data"))}
