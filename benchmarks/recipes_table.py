@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["difference", "effects", "mean_with_interval", "tables"]
+__all__ = ["difference", "effect_cells", "effects", "mean_with_interval", "tables"]
 
 # Student's t, two-sided 95 %, by degrees of freedom.
 _STUDENT = (
@@ -72,6 +72,20 @@ def effects(rows: Rows, score: str = "top_1") -> dict[str, tuple[float, float]]:
     else:
         half = _lenth(list(found.values()))
     return {factor: (effect, half) for factor, effect in found.items()}
+
+
+def effect_cells(rows: Rows) -> dict[str, str]:
+    """Each factor's effect in the rows of the design, and each recipe's against the first one of the finalists: texts."""
+    designs = [row for row in rows if row["study"] == "design"]
+    cells = {factor: _percent(effect, True) for factor, effect in effects(designs).items()}
+    finalists = [row for row in rows if row["study"] == "finalists"]
+    scores: dict[str, list[float]] = {}
+    for row in finalists:
+        scores.setdefault(row["recipe"], []).append(row["top_1"])
+    first = next(iter(scores.values()), [])
+    return cells | {
+        recipe: _percent(difference(found, first), True) for recipe, found in list(scores.items())[1:] if first
+    }
 
 
 def _lenth(values: Sequence[float]) -> float:
