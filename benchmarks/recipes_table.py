@@ -75,7 +75,7 @@ def effects(rows: Rows, score: str = "top_1") -> dict[str, tuple[float, float]]:
 
 
 def effect_cells(rows: Rows) -> dict[str, str]:
-    """Each factor's effect in the rows of the design, and each recipe's against the first one of the finalists: texts."""
+    """Each factor's effect in the rows of the design, each recipe's against the finalists' first one: texts."""
     designs = [row for row in rows if row["study"] == "design"]
     cells = {factor: _percent(effect, True) for factor, effect in effects(designs).items()}
     finalists = [row for row in rows if row["study"] == "finalists"]
