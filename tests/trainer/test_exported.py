@@ -122,7 +122,7 @@ def test_ranks_meet_at_a_given_address_by_a_given_backend(tiny, monkeypatch):
     with Trainer(config, find_ranks(config)):
         pass
     assert asked == [("gloo", address)]
-    with pytest.raises(ConfigurationError, match="dist.backend=nccl connects GPUs, and this training is on cpu"):
+    with pytest.raises(ConfigurationError, match=r"dist.backend=nccl connects GPUs, and this training is on cpu"):
         launch(tiny(**{"dist.backend": "nccl"}))
     for wrong in ("tcp://localhost", "localhost:3", "tcp://localhost:70000", "file:///tmp/x"):
         with pytest.raises(ConfigurationError, match="expected tcp://HOST:PORT, or nothing, found"):
