@@ -74,6 +74,9 @@ OTHER_VALUES = {
     "recipe.ema": 0.99,
     "recipe.loss": "bce",
     "recipe.stochastic_depth": 0.1,
+    "logging.export_folder": "exported",
+    "dist.url": "tcp://node7:4000",
+    "dist.backend": "gloo",
 }
 
 

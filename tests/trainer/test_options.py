@@ -83,6 +83,11 @@ EFFECTS = {
     "dist.world_size": "test_two_ranks_train_one_model_and_count_every_image_once",
     "dist.address": "test_slurm_step_gives_ranks",
     "dist.port": "test_slurm_step_gives_ranks",
+    "dist.url": "test_ranks_meet_at_a_given_address_by_a_given_backend",
+    "dist.backend": "test_ranks_meet_at_a_given_address_by_a_given_backend",
+    "logging.print_every": "test_lines_of_steps_are_those_of_their_batches",
+    "logging.export_folder": "test_newest_and_best_checkpoint_are_exported_and_gone_on_with",
+    "training.start_epoch": "test_training_begins_with_a_given_epoch",
 }
 
 

@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigurationError
-from .values import Architecture, Check, Choice, Milestones, RealNumber, Stages, Switch, Text, WholeNumber
+from .values import Architecture, Check, Choice, Milestones, RealNumber, Stages, Switch, TcpAddress, Text, WholeNumber
 
 __all__ = [
     "SECTIONS",
@@ -163,6 +163,12 @@ class LoggingConfig(_Section):
     profile: str = _option(
         "", Text("a path"), "write a Chrome trace of up to five steps of the first epoch here (torch.profiler, rank 0)"
     )
+    print_every: int = _option(
+        0, WholeNumber(0), "steps between lines with times, loss and accuracy, which take the bar's place; 0: a bar"
+    )
+    export_folder: str = _option(
+        "", Text("a path"), "checkpoint.pth.tar and model_best.pth.tar, the newest and the best checkpoint, go there"
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +220,9 @@ class RunConfig(_Section):
     compile: bool = _option(False, Switch(), "torch.compile; where that fails, a warning says why, and nothing is lost")
     channels_last: bool = _option(True, Switch(), "keep images and weights in channels-last memory")
     max_steps: int = _option(0, WholeNumber(0), "stop after so many steps, for measurements; 0: do not")
+    start_epoch: int = _option(
+        0, WholeNumber(0), "epoch, counted from 0, that a new run begins with; those before it are left out"
+    )
 
 
 @dataclass(frozen=True)
@@ -240,6 +249,10 @@ class DistributedConfig(_Section):
     world_size: int = _option(1, WholeNumber(1), "processes to start with training.distributed=1: one a GPU")
     address: str = _option("localhost", Text("a host name"), "where rank 0 listens")
     port: int = _option(12355, WholeNumber(0, 65535), "port there; 0: a free one (processes started here only)")
+    url: str = _option(
+        "", TcpAddress(), "tcp://HOST:PORT where rank 0 listens, whatever the launcher says; '': what that says"
+    )
+    backend: str = _option("auto", Choice(("auto", "nccl", "gloo")), "what connects ranks; auto: NCCL GPUs, gloo CPUs")
 
 
 @dataclass(frozen=True)
@@ -292,6 +305,11 @@ class TrainerConfig:
         if self.training.device == "cpu" and self.training.precision == "fp16":
             raise ConfigurationError("training.precision=fp16 needs a GPU: on a CPU use bf16 or fp32")
         training, kind = self.training, self.lr.lr_schedule_type
+        if training.start_epoch >= training.epochs:
+            raise ConfigurationError(
+                f"training.start_epoch={training.start_epoch} leaves nothing of training.epochs={training.epochs}: "
+                "epochs count from 0"
+            )
         if training.nesterov and (training.optimizer not in _WITH_MOMENTUM or not training.momentum):
             raise ConfigurationError(
                 f"training.nesterov=1 needs training.momentum above 0 and one of {', '.join(_WITH_MOMENTUM)}, found "

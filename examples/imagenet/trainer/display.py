@@ -25,10 +25,11 @@ class Display:
         shown: whether this process is the one that shows.
         world: number of ranks.
         shows_loss: whether the loss stands beside the bar; reading it waits for the GPU.
+        shows_bars: whether there are bars.
     """
 
-    def __init__(self, shown: bool, world: int, shows_loss: bool) -> None:
-        self._shown, self._world, self._shows_loss = shown, world, shows_loss
+    def __init__(self, shown: bool, world: int, shows_loss: bool, shows_bars: bool = True) -> None:
+        self._shown, self._world, self._shows_loss, self._shows_bars = shown, world, shows_loss, shows_bars
         self._bar: _Bar | None = None
 
     def say(self, text: str) -> None:
@@ -43,7 +44,7 @@ class Display:
             initial=done,
             desc=title,
             unit=" images",
-            disable=not self._shown,
+            disable=not (self._shown and self._shows_bars),
             leave=False,
             dynamic_ncols=True,
         )

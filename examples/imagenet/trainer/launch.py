@@ -15,7 +15,7 @@ from .distributed import Ranks, choose_device, find_ranks, free_port, is_lost_co
 from .errors import ConfigurationError, Interrupted, TrainingError
 from .loop import Trainer
 from .processes import run_processes
-from .resuming import choose_run
+from .resuming import choose_run, folder_of_run
 from .runlog import new_run_folder
 from .signals import StopRequest, name_of, status_of
 
@@ -65,7 +65,7 @@ def _demand_weights(config: TrainerConfig) -> None:
 
 def _run_folder(config: TrainerConfig) -> Path:
     if config.training.resume:
-        return find_checkpoint(config.training.resume).parent.absolute()
+        return folder_of_run(config, find_checkpoint(config.training.resume).absolute())
     return new_run_folder(config.logging.folder)
 
 

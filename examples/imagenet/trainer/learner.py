@@ -48,6 +48,7 @@ class Learner:
         model: the network on its device, not wrapped for several ranks.
         average: a moving average of it, or `None`.
         optimizer, scaler, loss: what a step uses.
+        step_outputs: the outputs of the last step, `[batch, classes]`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Learner:
         self.scaler = _make_scaler(enabled=dtype is torch.float16)
         self.loss = make_loss(config)
         self._mix = make_mix(recipe, classes)
+        self.step_outputs: torch.Tensor | None = None
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
 
@@ -118,7 +120,9 @@ class Learner:
 
         def compute(model: nn.Module) -> torch.Tensor:
             with self._autocast():
-                loss = self.loss(model(images), labels)
+                outputs = model(images)
+                loss = self.loss(outputs, labels)
+            self.step_outputs = outputs.detach()
             self.scaler.scale(loss).backward()
             return loss.detach()
 
