@@ -14,7 +14,8 @@ Studies:
 
 Each training is a process of its own, goes on where it was interrupted, and is a row in `--out` when it is done; what
 stands there already is not run again, and what stands there for another study counts for this one, too. `--table`
-prints the tables without running anything.
+prints the tables without running anything, `--document` puts them into a document (docs/recipes.md has
+places for them).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .recipes_data import folder_from_idx, prepare_files
+from .recipes_document import filled
 from .recipes_table import tables
 from .rows import ROOT, append_row, describe_run, read_rows
 
@@ -80,6 +82,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "training.momentum": 0.95,
         "training.nesterov": 1,
     },
+    # Ten times a rate of one tenth: the trust coefficient makes a step a thousandth of a weight.
+    "lars": {"training.optimizer": "lars", "lr.lr": 6.0},
+    # What FFCV's recipe has, taken away.
+    "hard_labels": {"training.label_smoothing": 0.0},
+    "one_resolution": {"resolution.min_res": 48, "resolution.max_res": 48},
+    "evaluated_as_trained": {"validation.resolution": 48},
     **{name: dict(options) for name, options in ADDITIONS.items()},
 }
 # What rn18_configs/ffx_*.yaml and rn50_configs/ffx_*.yaml put together.
@@ -218,6 +226,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="folder for files and runs")
     parser.add_argument("--out", type=Path, required=True, help="rows are added to this file")
     parser.add_argument("--table", action="store_true", help="print the tables of --out, run nothing")
+    parser.add_argument("--document", type=Path, help="put the figures of --out into this document, run nothing")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="for every training")
 
 
@@ -225,6 +234,10 @@ def run(given: argparse.Namespace) -> int:
     """Run what is missing, print the tables; return the exit status."""
     if given.table:
         print(tables(read_rows(given.out)))
+        return 0
+    if given.document is not None:
+        text = given.document.read_text(encoding="utf-8")
+        given.document.write_text(filled(text, read_rows(given.out)), encoding="utf-8")
         return 0
     if given.data is None:
         print("recipes: --data is missing: a folder with train/ and val/", file=sys.stderr)
