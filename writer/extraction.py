@@ -240,11 +240,12 @@ def unpack(split: str, archive: TarArchive, tasks: list[Task], output: Path, thr
     folder, compare = (whole, False) if whole.exists() else (part, _begin(part, stamp))
     with _alone(folder):
         counts = _fill(_Work(archive, folder, compare), split, tasks, threads)
-        if folder == part:
-            # Its name says that it is whole, also after a power cut.
+        if counts[0] > counts[1]:
+            # The name `whole` says that all of it is there, also after a power cut.
             os.sync()
+        if folder == part:
             part.rename(whole)
-            stamp.unlink(missing_ok=True)
+        stamp.unlink(missing_ok=True)
     return counts
 
 
