@@ -14,8 +14,8 @@ __all__ = ["configuration", "learning_rate", "world_size", "worded"]
 
 SIDE = 224  # pixels
 STEP_EPOCHS = 30
-# Of ImageNet's training set.
-DUMMY_IMAGES = 1_281_167
+# As many as ImageNet has.
+DUMMY_IMAGES, DUMMY_VALIDATION_IMAGES = 1_281_167, 50_000
 _BASE_BATCH = 256
 # The trainer's names, and those that are meant by them here.
 _NAMES = {
@@ -127,7 +127,11 @@ def _outputs(options: MainOptions) -> dict[str, Any]:
 
 def _data(data: str, options: MainOptions, further: dict[str, Any]) -> dict[str, Any]:
     if options.dummy:
-        return {"data.source": "synthetic", "data.synthetic_images": DUMMY_IMAGES}
+        return {
+            "data.source": "synthetic",
+            "data.synthetic_images": DUMMY_IMAGES,
+            "data.synthetic_val_images": DUMMY_VALIDATION_IMAGES,
+        }
     if {"data.train_dataset", "data.val_dataset"} <= further.keys() or further.get("data.source") == "synthetic":
         return {}
     places = find_data(data)
