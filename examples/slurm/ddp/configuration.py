@@ -29,6 +29,7 @@ _NAMES = {
     "training.device": "--device",
     "dist.backend": "--dist-backend",
     "dist.url": "--dist-url",
+    "DistributedConfig.url": "--dist-url",
     "lr.warmup_epochs": "--warmup-epochs",
     "--lr.lr": "--lr",
     "--data-path": "DATA",
