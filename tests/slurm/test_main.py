@@ -230,7 +230,11 @@ ERRORS = [
         "--resume=missing.pth.tar: expected a run's folder with checkpoint.pt",
     ),
     (["-e", "--resume", "auto", "DATA"], 2, "--resume=auto finds no run in"),
-    (["-b", "64", "--device", "cpu", "DATA"], 1, "40 images make no batch of 64 for each of 1 rank"),
+    (
+        ["-b", "64", "--device", "cpu", "DATA"],
+        1,
+        "no batch of 64 for each of 1 rank(s): use a smaller -b (that of all ranks)",
+    ),
 ]
 
 

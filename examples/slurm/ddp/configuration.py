@@ -21,7 +21,7 @@ _BASE_BATCH = 256
 _NAMES = {
     "--training.resume": "--resume",
     "training.resume": "--resume",
-    "--training.batch_size": "a batch a rank (-b is that of all ranks)",
+    "--training.batch_size": "-b (that of all ranks)",
     "training.start_epoch": "--start-epoch",
     "training.epochs": "--epochs",
     "training.optimizer": "--optimizer",
