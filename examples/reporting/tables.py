@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ __all__ = ["Table", "new_axes", "save_figure"]
 
 @dataclass
 class Table:
-    """A table in Markdown: a title, names of columns, rows of texts."""
+    """A title, names of columns, rows of texts, remarks below; as a string it is Markdown."""
 
     title: str
     columns: Sequence[str]
@@ -20,12 +22,30 @@ class Table:
     remarks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        cells = [list(self.columns), *[list(row) for row in self.rows]]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(self.columns))]
-        padded = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
-        lines = ["| " + " | ".join(row) + " |" for row in padded]
-        lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
+        lines = ["| " + " | ".join(row) + " |" for row in self._padded()]
+        lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in self._widths()) + "|")
         return "\n".join([f"## {self.title}", "", *lines, *([""] if self.remarks else []), *self.remarks, ""])
+
+    def as_text(self) -> str:
+        """For a terminal: columns with two spaces between them."""
+        lines = ["  ".join(row) for row in self._padded()]
+        lines.insert(1, "  ".join("-" * width for width in self._widths()))
+        return "\n".join([self.title, "", *lines, *([""] if self.remarks else []), *self.remarks, ""])
+
+    def as_csv(self) -> str:
+        """The columns' names and the rows, without title and remarks."""
+        written = io.StringIO()
+        csv.writer(written, lineterminator="\n").writerows([self.columns, *self.rows])
+        return written.getvalue()
+
+    def _widths(self) -> list[int]:
+        return [max(map(len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
+
+    def _padded(self) -> list[list[str]]:
+        widths = self._widths()
+        return [
+            [cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in [self.columns, *self.rows]
+        ]
 
 
 def new_axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any] | None:

@@ -1,7 +1,7 @@
 """The commands of the document on ResNet-50 under SLURM that unpack the data, as they stand there, on small archives.
 
 The document's commands lack the backslash behind `--num_threads 8`, so a shell would end them there; it is added here
-and in our documentation. `wget` needs an account and is left out.
+and in our documentation. The other commands are in `test_kempner_cluster.py`.
 """
 
 import os
@@ -15,7 +15,7 @@ from tests.ilsvrc_archives import made_pictures, write_archives
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# "Option 2", lines 66 to 73, 78 to 83 and 88 to 94.
+# "Option 2", lines 63 to 69, 75 to 79 and 85 to 90.
 ALL = """
 python scripts/extract_ILSVRC_mp.py \\
        --train_tar /path/to/ILSVRC2012_img_train.tar \\
@@ -40,7 +40,7 @@ VAL = """
        --num_threads 8 \\
        --run_type val
 """
-# "Option 1".
+# "Option 1", line 51.
 SLOW = "scripts/extract_ILSVRC.sh"
 
 

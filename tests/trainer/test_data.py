@@ -75,6 +75,18 @@ def test_source_can_be_named(tiny, tmp_path):
     assert (made.images, len(made)) == (80, 20)
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_made_up_validation_counts_every_image_once(world, tiny):
+    """As that of real images does; trained on are whole batches, the same number on each rank."""
+    config = tiny(**{"data.source": "synthetic", "data.synthetic_images": 800, "data.synthetic_val_images": 50})
+    batches = [
+        [len(labels) for _, labels in validation(config, Ranks(rank, world)).epoch(0, 32)] for rank in range(world)
+    ]
+    assert sum(map(sum, batches)) == 50
+    assert [len(own) for own in batches] == [len(validation(config, Ranks(rank, world))) for rank in range(world)]
+    assert all(set(own[:-1]) <= {4} and 0 < own[-1] <= 4 for own in batches)
+
+
 def test_file_and_folder_give_the_same_validation_images(both):
     (file_images, file_labels), (folder_images, folder_labels) = (collected(validation(c), 40) for c in both())
     assert file_labels.tolist() == folder_labels.tolist()

@@ -23,6 +23,7 @@ EFFECTS = {
     "data.source": "test_source_can_be_named",
     "data.classes": "test_number_of_classes_comes_from_names_then_labels_then_is_1000",
     "data.synthetic_images": "test_source_can_be_named",
+    "data.synthetic_val_images": "test_made_up_validation_counts_every_image_once",
     "data.augmentation": "test_cifar_training_images_are_moved_and_mirrored_originals",
     "data.download": "test_cifar10_is_fetched_when_asked",
     "lr.step_ratio": "test_step_rate_falls_by_its_ratio_over_the_epoch_before_each_step",

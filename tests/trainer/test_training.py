@@ -131,7 +131,7 @@ def test_checkpoints_come_every_so_many_epochs_and_at_the_end(tiny, monkeypatch,
 
 
 def _no_training(self, begun):
-    from trainer.loop import EpochResult
+    from trainer.epoch_result import EpochResult
 
     return EpochResult(1.0, STEPS, True, 1.0, 1.0)
 

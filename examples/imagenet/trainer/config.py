@@ -107,9 +107,8 @@ class DataConfig(_Section):
         "kind of data set; auto: by what the path is; cifar10: torchvision's, in the folder that both paths name",
     )
     classes: int = _option(0, WholeNumber(0), "number of classes; 0: from the data")
-    synthetic_images: int = _option(
-        10_000, WholeNumber(1), "images an epoch of source synthetic (a tenth of it for validation)"
-    )
+    synthetic_images: int = _option(10_000, WholeNumber(1), "images an epoch of source synthetic")
+    synthetic_val_images: int = _option(0, WholeNumber(0), "images of its validation; 0: a tenth of synthetic_images")
     augmentation: str = _option(
         "imagenet",
         Choice(("imagenet", "cifar")),

@@ -84,7 +84,8 @@ def open_validation(config: TrainerConfig, ranks: Ranks, device: torch.device, d
         dtype=dtype,
         augmentation=config.data.augmentation,
     )
-    return _open(config, config.data.val_dataset, max(1, config.data.synthetic_images // 10), purpose)
+    synthetic_images = config.data.synthetic_val_images or max(1, config.data.synthetic_images // 10)
+    return _open(config, config.data.val_dataset, synthetic_images, purpose)
 
 
 def open_plain_validation(

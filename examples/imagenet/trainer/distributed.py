@@ -157,13 +157,14 @@ def process_group(ranks: Ranks, device: torch.device, options: DistributedConfig
     Raises:
         ConfigurationError: NCCL is asked for without GPUs.
     """
+    backend = _backend(options.backend, device)
     if ranks.world == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     by_launcher = "env://" if ranks.address is None else f"tcp://{ranks.address}:{ranks.port}"
-    address, backend = options.url or by_launcher, _backend(options.backend, device)
+    address = options.url or by_launcher
     dist.init_process_group(backend, init_method=address, rank=ranks.rank, world_size=ranks.world, timeout=_TIMEOUT)
     try:
         yield

@@ -6,10 +6,8 @@ with Trainer(config) as trainer:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +19,7 @@ from .data import Source, count_classes, open_training, open_validation
 from .display import Display
 from .distributed import Ranks, choose_device, from_first_rank, process_group, seed_generators, seed_step
 from .durable import write_durably
+from .epoch_result import EpochResult, demand_finite, entry_of_scores
 from .errors import CheckpointError, ConfigurationError, Interrupted, TrainingError
 from .exported import export_checkpoint
 from .learner import Learner, choose_precision
@@ -34,34 +33,12 @@ from .schedule import EpochSizes, epoch_learning_rates, sizes_of_epoch
 from .sealed import packed
 from .signals import StopRequest, name_of, status_of
 from .source import Batch
-from .step_clock import StepTimes
 from .step_lines import StepLines, accuracy_line
 from .telemetry import Telemetry
 from .trackers import CURVES, Trackers, draw_curves, open_trackers
 from .validation import Scores, validate
 
-__all__ = ["EpochResult", "Trainer"]
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What came of one epoch of training.
-
-    Attributes:
-        loss: mean over all images of all ranks.
-        steps: steps made.
-        complete: whether these were all the epoch's steps (`training.max_steps` may stop it).
-        images_per_second: of all ranks, without each process's first step (which compiles and fills caches).
-        seconds: time it took.
-        times: where the first rank's time went.
-    """
-
-    loss: float
-    steps: int
-    complete: bool
-    images_per_second: float
-    seconds: float
-    times: StepTimes = field(default_factory=StepTimes)
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -233,11 +210,7 @@ class Trainer:
         self._progress = progress = run.progress()
         if run.steps < planned:
             raise TrainingError(f"{source.path}: expected {planned} more batches in this epoch, found {run.steps}")
-        _demand_finite(begun.epoch, progress.loss)
-        complete = self._steps_left(progress) == 0
-        rate = progress.images_per_second
-        times = StepTimes(progress.load_seconds, progress.copy_seconds, progress.compute_seconds)
-        return EpochResult(progress.loss, progress.steps, complete, rate, progress.seconds, times)
+        return EpochResult.of(progress, complete=self._steps_left(progress) == 0)
 
     def _train_steps(self, source: Source, run: EpochRun, begun: EpochProgress, planned: int) -> None:
         """Make `planned` steps, and between them the checkpoints that are due."""
@@ -309,7 +282,7 @@ class Trainer:
             return
         self._progress = run.progress()
         # No weights that are lost already take the place of a good checkpoint.
-        _demand_finite(self._progress.epoch, self._progress.loss)
+        demand_finite(self._progress.epoch, self._progress.loss)
         if decision.stop:
             self._save_and_stop(decision.stop)
         self._save()
@@ -372,7 +345,7 @@ class Trainer:
         except StopAgreed as stop:
             raise Interrupted(f"{name_of(stop.number)}: the evaluation was stopped", status_of(stop.number)) from stop
         if self.log is not None:
-            self._write_entry(**self._scored(scores), **plain)
+            self._write_entry(**entry_of_scores(scores, self.learner.rate), **plain)
             self._display.say(f"top-1 {scores.top_1:.2%}  top-5 {scores.top_5:.2%}  in {scores.seconds:.1f} s")
         return scores
 
@@ -392,32 +365,17 @@ class Trainer:
         self._best_top_1 = max(scores.top_1, self._best_top_1)
         if self.log is None:
             return
-        resolution, times = self._sizes(epoch).side, result.times
+        sizes = self._sizes(epoch)
         entry = self._write_entry(
-            **self._scored(scores),
+            **entry_of_scores(scores, self.learner.rate),
             **plain,
-            epoch=epoch,
-            train_loss=result.loss,
-            train_time=result.seconds,
-            load_time=times.load,
-            copy_time=times.copy,
-            compute_time=times.compute,
-            images_per_second=result.images_per_second,
-            resolution=resolution,
-            batch_size=self._sizes(epoch).batch_size,
-            steps=result.steps,
+            **result.entry(epoch, sizes),
             **(self._telemetry.means() if self._telemetry else {}),
         )
-        self._display.say(
-            f"epoch {epoch + 1}/{self.config.training.epochs}  {resolution} px  loss {result.loss:.3f}  "
-            f"top-1 {scores.top_1:.2%}  top-5 {scores.top_5:.2%}  {result.images_per_second:,.0f} images/s  "
-            f"{entry['relative_time']:.0f} s"
-        )
+        title = f"epoch {epoch + 1}/{self.config.training.epochs}  {sizes.side} px"
+        self._display.say(f"{title}  {result.shown(scores)}  {entry['relative_time']:.0f} s")
         if self.config.logging.timings:
-            self._display.say(
-                f"  load {times.load:.3f} s  copy {times.copy:.3f} s  compute {times.compute:.3f} s  "
-                f"of {result.seconds:.3f} s of training"
-            )
+            self._display.say(result.shown_times())
 
     def _write_entry(self, **entry: Any) -> dict[str, Any]:
         """A line of the log, and a point of every curve."""
@@ -426,21 +384,3 @@ class Trainer:
         if self._trackers:
             self._trackers.write(line)
         return line
-
-    def _scored(self, scores: Scores) -> dict[str, float]:
-        raw = {} if scores.raw_top_1 is None else {"raw_top_1": scores.raw_top_1}
-        return {
-            **raw,
-            "current_lr": self.learner.rate,
-            "top_1": scores.top_1,
-            "top_5": scores.top_5,
-            "val_loss": scores.loss,
-            "val_time": scores.seconds,
-        }
-
-
-def _demand_finite(epoch: int, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"epoch {epoch}: the mean loss is {loss}: try a lower --lr.lr, or --training.precision=fp32"
-        )

@@ -38,6 +38,7 @@ _MAY_CHANGE = {
     "model.weights",
     "data.train_dataset",
     "data.val_dataset",
+    "data.synthetic_val_images",
     "data.num_workers",
     "data.in_memory",
     "data.download",

@@ -187,7 +187,10 @@ class CountingSource(Source):
 
 
 class SyntheticSource(CountingSource):
-    """One batch of random numbers, again and again: training without any loading, for measurements."""
+    """One batch of random numbers, again and again: training without any loading, for measurements.
+
+    Where nothing is trained every image counts once, as of other sources: the last batch is a part of one.
+    """
 
     kind = "synthetic"
 
@@ -198,7 +201,12 @@ class SyntheticSource(CountingSource):
         self.purpose = purpose
 
     def __len__(self) -> int:
-        return self.steps_left(0)
+        return self.steps_left(0) if self.purpose.training else -(-self._own_images() // self.purpose.batch_size)
+
+    def _own_images(self) -> int:
+        """Images of this rank in an epoch that leaves none out."""
+        ranks = self.purpose.ranks
+        return (self.images + ranks.world - 1 - ranks.rank) // ranks.world
 
     def steps_left(self, images: int, batch_size: int = 0) -> int:
         """See `Source`. Of few images a batch can be made as well."""
@@ -209,12 +217,14 @@ class SyntheticSource(CountingSource):
         """See `Source`."""
         purpose = self.purpose
         size = batch_size or purpose.batch_size
-        steps = self.steps_left(self._begin(epoch), size)
+        taken = self._begin(epoch)
+        left = self.steps_left(taken, size) * size if purpose.training else self._own_images()
         generator = torch.Generator().manual_seed(purpose.seed + purpose.ranks.rank)
         shape = (size, 3, resolution, resolution)
         images = torch.randn(shape, generator=generator).to(purpose.device, purpose.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.randint(self.classes, shape[:1], generator=generator).to(purpose.device)
-        for _ in range(steps):
-            self._took(len(labels))
-            yield images, labels
+        while left > 0:
+            self._took(min(left, size))
+            yield images[:left], labels[:left]
+            left -= size

@@ -14,14 +14,14 @@ __all__ = ["configuration", "learning_rate", "world_size", "worded"]
 
 SIDE = 224  # pixels
 STEP_EPOCHS = 30
-# Of ImageNet's training set.
-DUMMY_IMAGES = 1_281_167
+# As many as ImageNet has.
+DUMMY_IMAGES, DUMMY_VALIDATION_IMAGES = 1_281_167, 50_000
 _BASE_BATCH = 256
 # The trainer's names, and those that are meant by them here.
 _NAMES = {
     "--training.resume": "--resume",
     "training.resume": "--resume",
-    "--training.batch_size": "a batch a rank (-b is that of all ranks)",
+    "--training.batch_size": "-b (that of all ranks)",
     "training.start_epoch": "--start-epoch",
     "training.epochs": "--epochs",
     "training.optimizer": "--optimizer",
@@ -29,6 +29,7 @@ _NAMES = {
     "training.device": "--device",
     "dist.backend": "--dist-backend",
     "dist.url": "--dist-url",
+    "DistributedConfig.url": "--dist-url",
     "lr.warmup_epochs": "--warmup-epochs",
     "--lr.lr": "--lr",
     "--data-path": "DATA",
@@ -127,7 +128,11 @@ def _outputs(options: MainOptions) -> dict[str, Any]:
 
 def _data(data: str, options: MainOptions, further: dict[str, Any]) -> dict[str, Any]:
     if options.dummy:
-        return {"data.source": "synthetic", "data.synthetic_images": DUMMY_IMAGES}
+        return {
+            "data.source": "synthetic",
+            "data.synthetic_images": DUMMY_IMAGES,
+            "data.synthetic_val_images": DUMMY_VALIDATION_IMAGES,
+        }
     if {"data.train_dataset", "data.val_dataset"} <= further.keys() or further.get("data.source") == "synthetic":
         return {}
     places = find_data(data)

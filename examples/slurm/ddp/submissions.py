@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ _BASE_RATE, _BASE_BATCH = 0.1, 256
 # What one A100 took for 90 epochs, by that table; and how much more a job asks for, and at least.
 _SECONDS_OF_ONE, _SPARE, _LEAST_HOURS = 129_686, 1.5, 2
 _GIGABYTES_A_CPU = 8
+_PLACE = re.compile("@([a-z_]+)@")
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,15 @@ class Submission:
 
 
 def write_submissions(submissions: Iterable[Submission], template: Path, out: Path) -> list[Path]:
-    """Write `gpus_<number>.sh` for each into a folder, beside its folder `logs`."""
+    """Write `gpus_<number>.sh` for each into a folder, beside its folder `logs`; `@name@` in the template: a value."""
     text = template.read_text(encoding="utf-8")
     # SLURM writes a job's output nowhere when its folder is missing.
     (out / "logs").mkdir(parents=True, exist_ok=True)
     paths = []
     for one in submissions:
-        path = out / f"gpus_{one.gpus:03}.sh"
-        path.write_text(text.format(**{**asdict(one), "rate": f"{one.rate:g}"}), encoding="utf-8")
+        values = {**asdict(one), "rate": f"{one.rate:g}", "number": f"{one.gpus:03}"}
+        path = out / f"gpus_{values['number']}.sh"
+        path.write_text(_PLACE.sub(lambda found, v=values: str(v[found[1]]), text), encoding="utf-8")
         path.chmod(0o755)
         paths.append(path)
     return paths

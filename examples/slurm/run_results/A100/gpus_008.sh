@@ -25,6 +25,7 @@ if [ -z "${DATA:-}" ]; then
     echo "gpus_008.sh: DATA is not set: the folder with train/ and val/, or with train*.ffcv and val*.ffcv" >&2
     exit 2
 fi
+# shellcheck source=/dev/null
 source "$slurm/environment.sh"
 # Jobs that share a node must not share a port.
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))

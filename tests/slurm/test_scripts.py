@@ -1,0 +1,141 @@
+"""Submissions come from their template, shell scripts are shell scripts, and without SLURM the cluster's tests skip."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import submissions
+from ddp.submissions import RATES, Submission
+from trainer.errors import ConfigurationError
+
+from tests.slurm import cluster as clusters
+from tests.slurm.conftest import ROOT, SLURM
+
+A100 = SLURM / "run_results" / "A100"
+SCRIPTS = sorted(path for pattern in ("*.sh", "*.sbatch") for path in SLURM.rglob(pattern))
+
+
+def test_submissions_are_those_that_the_template_makes(tmp_path, capsys):
+    assert submissions.main(["--out", str(tmp_path)]) == 0
+    made = {path.name: path for path in tmp_path.glob("*.sh")}
+    assert sorted(made) == sorted(path.name for path in A100.glob("*.sh")) == [f"gpus_{gpus:03}.sh" for gpus in RATES]
+    for name, path in made.items():
+        assert path.read_bytes() == (A100 / name).read_bytes(), f"{name}: run examples/slurm/submissions.py"
+        assert os.access(path, os.X_OK) and os.access(A100 / name, os.X_OK)
+    assert (tmp_path / "logs").is_dir()
+    assert capsys.readouterr().out.splitlines() == [str(made[name]) for name in sorted(made)]
+
+
+def test_submissions_for_another_cluster(tmp_path):
+    flags = ["--gpus", "16,8", "--gpus-a-node", "8", "--cpus-a-task", "12", "--batch-a-gpu", "128", "--scale-lr"]
+    assert submissions.main([*flags, "--out", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.sh")) == ["gpus_008.sh", "gpus_016.sh"]
+    text = (tmp_path / "gpus_016.sh").read_text()
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", text, re.MULTILINE))
+    assert (options["nodes"], options["ntasks-per-node"], options["gpus-per-node"]) == ("2", "8", "8")
+    assert options["cpus-per-task"] == "12"
+    assert "-b 2048 --lr 0.8 -j 12 " in text and "srun --cpus-per-task=12 " in text
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--gpus", "6"], "6 GPUs fill no whole nodes of 4: use a multiple, or fewer"),
+        (["--gpus", "12"], "12 GPUs with 256 images each: the table has learning rates for 1, 2, 4, 8"),
+        (["--batch-a-gpu", "128"], "1 GPUs with 128 images each: the table has learning rates for"),
+        (["--gpus", "0"], "--gpus: expected a whole number of at least 1, found '0'"),
+        (["--gpus", "1,x"], "--gpus: expected a whole number of at least 1, found 'x'"),
+        (["--gpus-a-node", "0"], "--gpus-a-node: expected a whole number of at least 1"),
+        (["--cpus-a-task", "x"], "--cpus-a-task: expected a whole number of at least 1"),
+        (["--nodes", "2"], "unrecognized arguments: --nodes 2 (--help lists all options)"),
+    ],
+)
+def test_submissions_that_cannot_be_are_refused(flags, message, tmp_path, capsys):
+    assert submissions.main([*flags, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_has_time_for_a_half_more_than_one_gpu_took():
+    assert Submission.of(1, 256, 4, 16, False).hours == 55
+    assert Submission.of(128, 256, 4, 16, False).hours == 2
+    with pytest.raises(ConfigurationError, match="fill no whole nodes"):
+        Submission.of(5, 256, 4, 16, True)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_shell(path):
+    done = subprocess.run(["bash", "-n", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert path.name == "template.sbatch" or not re.search(r"@\w+@", path.read_text())
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say():
+    done = subprocess.run(["shellcheck", *SCRIPTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def run_script(path, cwd, **environment):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), **environment}
+    return subprocess.run(["bash", path], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_submission_without_data_or_main_says_what_it_needs(tmp_path):
+    done = run_script(A100 / "gpus_008.sh", tmp_path, DATA="x")
+    assert done.returncode == 2
+    assert "gpus_008.sh: there is no" in done.stderr and "set FFX_SLURM to that of main.py" in done.stderr
+    done = run_script(A100 / "gpus_008.sh", A100)
+    assert done.returncode == 2
+    assert "gpus_008.sh: DATA is not set: the folder with train/ and val/" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["0", "a", "b"], ["x", "a", "b"], ["3", "a"]])
+def test_writing_in_parts_says_what_it_expects(arguments, tmp_path):
+    script = SLURM / "write_dataset.sh"
+    done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "expected SHARDS DATA_DIR WRITE_PATH, found:" in done.stderr and "usage:" in done.stderr
+    assert subprocess.run([script, "--help"], capture_output=True, text=True).stdout.startswith("usage:")
+
+
+@pytest.mark.parametrize("name, missing", [("write_shards", "DATA_DIR"), ("merge_shards", "WRITE_PATH")])
+def test_jobs_that_write_say_which_variable_is_missing(name, missing, tmp_path):
+    done = run_script(SLURM / f"{name}.sbatch", SLURM)
+    assert done.returncode != 0
+    assert f"{missing}: is not set" in done.stderr
+
+
+# Where SLURM is not installed
+
+
+def test_reason_names_what_is_missing_and_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(clusters, "_find", lambda program: None if program in ("munged", "slurmd") else "/bin/true")
+    assert clusters.why_not() == "SLURM is not installed (no munged, slurmd): apt-get install slurm-wlm munge"
+    monkeypatch.setattr(clusters, "_find", lambda program: "/bin/true")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert clusters.why_not() == "a SLURM of one's own needs root"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert clusters.why_not() == ""
+
+
+def test_cluster_tests_skip_themselves_and_say_why(tmp_path):
+    """In a process of its own, where no program of SLURM is found."""
+    plugin = tmp_path / "no_slurm.py"
+    plugin.write_text("import tests.slurm.cluster as cluster\ncluster._find = lambda program: None\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no_slurm", "-p", "no:cacheprovider", "-m", "cluster"]
+    done = subprocess.run(
+        [*command, str(Path(__file__).with_name("test_cluster.py"))],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d+ skipped", done.stdout, re.MULTILINE), done.stdout
+    assert "SLURM is not installed (no munged, slurmctld" in done.stdout
+    assert "passed" not in done.stdout and "failed" not in done.stdout
