@@ -25,10 +25,11 @@ class Display:
         shown: whether this process is the one that shows.
         world: number of ranks.
         shows_loss: whether the loss stands beside the bar; reading it waits for the GPU.
+        line_steps: steps between lines with the loss; 0: none.
     """
 
-    def __init__(self, shown: bool, world: int, shows_loss: bool) -> None:
-        self._shown, self._world, self._shows_loss = shown, world, shows_loss
+    def __init__(self, shown: bool, world: int, shows_loss: bool, line_steps: int = 0) -> None:
+        self._shown, self._world, self._shows_loss, self._line_steps = shown, world, shows_loss, line_steps
         self._bar: _Bar | None = None
 
     def say(self, text: str) -> None:
@@ -52,7 +53,10 @@ class Display:
                 yield batch
                 bar.update(min(len(batch[1]) * self._world, images - bar.n))
 
-    def loss(self, loss: torch.Tensor, rate: float) -> None:
-        """Show the newest loss and learning rate beside the bar, where that is wanted."""
+    def loss(self, loss: torch.Tensor, rate: float, step: int) -> None:
+        """Show a step's loss and learning rate where that is wanted: beside the bar, in a line."""
+        if self._line_steps and self._shown and self._bar is not None and step % self._line_steps == 0:
+            bar = self._bar
+            self.say(f"{bar.desc} step {step:,} ({bar.n:,} of {bar.total:,} images)  loss {loss.item():.6f}")
         if self._shows_loss and self._shown and self._bar is not None:
             self._bar.set_postfix(loss=f"{loss.item():.3f}", lr=f"{rate:.4f}")

@@ -99,7 +99,8 @@ class Trainer:
         self._stop = stop or StopRequest()
         minutes = config.training.checkpoint_minutes
         self._agreement = Agreement(self._stop, self.ranks, self.device, minutes)
-        self._display = Display(self.ranks.is_main, self.ranks.world, config.logging.log_level > 1)
+        shown, logging = self.ranks.is_main, config.logging
+        self._display = Display(shown, self.ranks.world, logging.log_level > 1, logging.log_interval)
         with ExitStack() as stack:
             stack.enter_context(process_group(self.ranks, self.device))
             resumed = resume_together(config, self.ranks)
@@ -253,7 +254,7 @@ class Trainer:
                 seed_step(self.device, training.seed, epoch, self.ranks.rank, step)
                 rate = float(rates[step - begun.leg_steps])
                 loss = self.learner.step(images, labels, rate)
-                self._display.loss(loss, rate)
+                self._display.loss(loss, rate, step)
                 run.add(loss)
                 self.steps += 1
                 self._stop.can_save = True
