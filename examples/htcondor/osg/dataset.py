@@ -18,7 +18,7 @@ __all__ = ["CustomImageNetDataset", "link_some"]
 class CustomImageNetDataset(ImageFolder):
     """Pictures of class folders as `(picture, label)`; labels count the folders' sorted names from 0.
 
-    Without a transform `ffx.writer.DatasetWriter` reads the files as they are, and `ffx` trains on the file it makes.
+    The trainer reads such folders by themselves; `ffx.writer.DatasetWriter` makes a file of this data set, as of any.
 
     Args:
         root: the folder of the class folders.
