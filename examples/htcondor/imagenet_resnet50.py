@@ -2,8 +2,8 @@
 
     python3 imagenet_resnet50.py --data data/train --epochs 5 --save-model
 
-A training that was stopped goes on from the checkpoints in its folder, by the same command. SIGTERM and SIGUSR1 write one
-and end with status 85, HTCondor's `checkpoint_exit_code`; a wrong flag ends with 2, a failed training with 1.
+A training that was stopped goes on from the checkpoints in its folder, by the same command. SIGTERM and SIGUSR1 write
+one and end with status 85, HTCondor's `checkpoint_exit_code`; a wrong flag ends with 2, a failed training with 1.
 """
 
 from __future__ import annotations

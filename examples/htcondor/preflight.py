@@ -2,8 +2,8 @@
 
     python3 preflight.py imagenet.sub data=osdf:///nrp/osdf/ILSVRC2012/ILSVRC2012_img_train.tar
 
-Whatever follows the submit description are NAME=VALUE as for condor_submit. Exit status: 0 if all is well; 1 if there is too
-much or something is missing. Addresses (osdf://, https://) do not count.
+Whatever follows the submit description are NAME=VALUE as for condor_submit. Exit status: 0 if all is well; 1 if there
+is too much or something is missing. Addresses (osdf://, https://) do not count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     )
     parser.add_argument("submit", type=Path, help="the submit description")
     parser.add_argument("values", nargs="*", metavar="NAME=VALUE", help="as for condor_submit")
-    parser.add_argument("--limit", type=float, default=LIMIT_BYTES / 1e9, metavar="GB", help="in 10^9 bytes; default: 5")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_BYTES / 1e9, metavar="GB", help="in 10^9 bytes; default: 5"
+    )
     given = parser.parse_args(arguments)
     values = {}
     for text in given.values:

@@ -2,7 +2,8 @@
 
     python3 unpack_archive.py ILSVRC2012_img_train.tar --output data --remove
 
-A zip archive becomes a tar archive first (`--to-tar` does that alone). With --remove the archive goes when all is unpacked.
+A zip archive becomes a tar archive first (`--to-tar` does that alone). With --remove the archive goes when all is
+unpacked.
 """
 
 from __future__ import annotations

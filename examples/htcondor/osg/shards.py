@@ -1,8 +1,8 @@
 """An archive of pictures in parts that are small enough to be a job's input; and a part as a data set.
 
-A part holds the pictures of one shard of the whole, and beside them which shard it is and the names of all classes. So the
-shards that jobs write of their parts are those that one machine would write of the whole archive, and `ffx merge` makes
-the very same file of them.
+A part holds the pictures of one shard of the whole, and beside them which shard it is and the names of all classes. So
+the shards that jobs write of their parts are those that one machine would write of the whole archive, and `ffx merge`
+makes the very same file of them.
 """
 
 from __future__ import annotations

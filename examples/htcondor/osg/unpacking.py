@@ -1,8 +1,8 @@
 """Archives of pictures become class folders; zip archives become tar archives.
 
 Three kinds of archive: a folder for each class, perhaps below one more folder; a tar archive for each class, as
-ILSVRC2012_img_train.tar; either of them zipped. Unpacking is that of `writer/`: by threads, each file whole or not there,
-and a rerun goes on.
+ILSVRC2012_img_train.tar; either of them zipped. Unpacking is that of `writer/`: by threads, each file whole or not
+there, and a rerun goes on.
 """
 
 from __future__ import annotations
