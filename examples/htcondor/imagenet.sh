@@ -73,7 +73,7 @@ clean_up() {
         # when it transfers what an evicted job has.
         [ -e imagenet_resnet50.pt ] || : > imagenet_resnet50.pt
     else
-        rm -rf data code packages cache constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
+        rm -rf data training_sample code packages cache constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
         [ "$status" -eq 0 ] && rm -rf checkpoints
     fi
     exit "$status"

@@ -170,6 +170,7 @@ def _sample_of(options: Options) -> str:
     if is_remote(options.data) or Path(options.data).is_file():
         raise DataError(f"--data {options.data}: a file needs --val-data, another one to evaluate on")
     images = CustomImageNetDataset(options.data)
-    folder = Path(options.data).absolute().parent / _SAMPLE
+    # Beside the checkpoints: the data may lie where nobody may write.
+    folder = Path(options.checkpoints).absolute().parent / _SAMPLE
     link_some(images, folder, _SAMPLES_A_CLASS)
     return str(folder)
