@@ -16,7 +16,7 @@ KERNELS := $(CURDIR)/$(VENV)/kernels
 export FFX_CACHE_DIR := $(KERNELS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all soak lint format bench clean prune
+.PHONY: help setup demo test test-all cluster-test soak lint format bench clean prune
 
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ test: setup ## Run the suite without its slow tests (under ten minutes on two co
 
 test-all: setup ## Run every test.
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+cluster-test: setup ## Run the tests that submit jobs to a SLURM of one node of their own (root; apt-get install slurm-wlm munge).
+	$(BIN)/python -m pytest -m cluster -rs $(PYTEST_FLAGS)
 
 soak: setup ## Loader and writer under faults for MINUTES (default 10): make soak MINUTES=60 SEED=3.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)

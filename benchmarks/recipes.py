@@ -13,7 +13,9 @@ Studies:
   equal_time the same with as many more epochs of the cheaper recipe as its steps are faster
 
 Each training is a process of its own, goes on where it was interrupted, and is a row in `--out` when it is done; what
-stands there already is not run again. `--table` prints the tables without running anything.
+stands there already is not run again, and what stands there for another study counts for this one, too. `--table`
+prints the tables without running anything, `--document` puts them into a document (docs/recipes.md has
+places for them).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .recipes_data import folder_from_idx, prepare_files
+from .recipes_document import filled
 from .recipes_table import tables
 from .rows import ROOT, append_row, describe_run, read_rows
 
@@ -74,12 +77,24 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ffcv": {},
     "muon": {
         "training.optimizer": "muon",
-        "lr.lr": 0.01,
+        "lr.lr": 0.02,
         "training.weight_decay": 0.01,
         "training.momentum": 0.95,
         "training.nesterov": 1,
     },
+    # Ten times a rate of one tenth: the trust coefficient makes a step a thousandth of a weight.
+    "lars": {"training.optimizer": "lars", "lr.lr": 6.0},
+    # What FFCV's recipe has, taken away.
+    "hard_labels": {"training.label_smoothing": 0.0},
+    "one_resolution": {"resolution.min_res": 48, "resolution.max_res": 48},
+    "evaluated_as_trained": {"validation.resolution": 48},
     **{name: dict(options) for name, options in ADDITIONS.items()},
+}
+# What rn18_configs/ffx_*.yaml and rn50_configs/ffx_*.yaml put together.
+RECIPES["ffx"] = {
+    key: value
+    for name in ("blurpool", "nesterov", "ema", "alternating_flip", "no_bias_decay")
+    for key, value in ADDITIONS[name].items()
 }
 
 
@@ -108,10 +123,15 @@ class Training:
     added: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def key(self) -> str:
-        """The same for the same training: the name of its folder."""
+    def digest(self) -> str:
+        """The same for the same training, in whatever study: of data, source, seed, epochs and options."""
         content = json.dumps([self.data, self.seed, self.epochs, self.source, sorted(self.all_options().items())])
-        return f"{self.study}-{self.recipe}-{self.seed}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @property
+    def key(self) -> str:
+        """The same for the same training of the same study: the name of its folder."""
+        return f"{self.study}-{self.recipe}-{self.seed}-{self.digest}"
 
     def all_options(self) -> dict[str, Any]:
         """Every option that decides the weights, but for paths."""
@@ -206,6 +226,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="folder for files and runs")
     parser.add_argument("--out", type=Path, required=True, help="rows are added to this file")
     parser.add_argument("--table", action="store_true", help="print the tables of --out, run nothing")
+    parser.add_argument("--document", type=Path, help="put the figures of --out into this document, run nothing")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="for every training")
 
 
@@ -213,6 +234,10 @@ def run(given: argparse.Namespace) -> int:
     """Run what is missing, print the tables; return the exit status."""
     if given.table:
         print(tables(read_rows(given.out)))
+        return 0
+    if given.document is not None:
+        text = given.document.read_text(encoding="utf-8")
+        given.document.write_text(filled(text, read_rows(given.out)), encoding="utf-8")
         return 0
     if given.data is None:
         print("recipes: --data is missing: a folder with train/ and val/", file=sys.stderr)
@@ -233,10 +258,19 @@ def run(given: argparse.Namespace) -> int:
     with tqdm(total=sum(training.epochs for training in todo), unit=" epochs", desc=given.study) as bar:
         for training in todo:
             bar.set_postfix_str(f"{training.recipe}, seed {training.seed}")
-            append_row(given.out, _train(training, given, files))
+            append_row(given.out, _done_elsewhere(training, given.out) or _train(training, given, files))
             bar.update(training.epochs)
     print(tables(read_rows(given.out)))
     return 0
+
+
+def _done_elsewhere(training: Training, rows: Path) -> dict[str, Any] | None:
+    """The row of the same training in another study, as one of this study; `None`: there is none."""
+    for row in read_rows(rows):
+        if row["key"].rpartition("-")[2] == training.digest:
+            own = {"key": training.key, "study": training.study, "recipe": training.recipe}
+            return {**row, **own, "factors": list(training.factors), "same_as": row.get("same_as", row["key"])}
+    return None
 
 
 def _train(training: Training, given: argparse.Namespace, files: Mapping[str, Path]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["difference", "effects", "mean_with_interval", "tables"]
+__all__ = ["Rows", "difference", "effect_cells", "effects", "mean_with_interval", "tables"]
 
 # Student's t, two-sided 95 %, by degrees of freedom.
 _STUDENT = (
@@ -72,6 +72,30 @@ def effects(rows: Rows, score: str = "top_1") -> dict[str, tuple[float, float]]:
     else:
         half = _lenth(list(found.values()))
     return {factor: (effect, half) for factor, effect in found.items()}
+
+
+def effect_cells(rows: Rows) -> dict[str, str]:
+    """What is known of each addition and recipe, as a table's cell: points of top-1 and where they come from.
+
+    An addition has its effect in the design, a recipe its difference from the finalists' first one, each for every data
+    set.
+    """
+    cells: dict[str, list[str]] = {}
+    designs = [row for row in rows if row["study"] == "design"]
+    for data in dict.fromkeys(row["data"] for row in designs):
+        for factor, effect in effects([row for row in designs if row["data"] == data]).items():
+            cells.setdefault(factor, []).append(f"{_percent(effect, True)} ({data}, design)")
+    finalists = [row for row in rows if row["study"] == "finalists"]
+    for data in dict.fromkeys(row["data"] for row in finalists):
+        scores: dict[str, list[float]] = {}
+        for row in finalists:
+            if row["data"] == data:
+                scores.setdefault(row["recipe"], []).append(row["top_1"])
+        first = next(iter(scores.values()))
+        for recipe, found in list(scores.items())[1:]:
+            seeds = "one seed" if len(found) == 1 else f"{len(found)} seeds"
+            cells.setdefault(recipe, []).append(f"{_percent(difference(found, first), True)} ({data}, {seeds})")
+    return {name: "; ".join(texts) for name, texts in cells.items()}
 
 
 def _lenth(values: Sequence[float]) -> float:

@@ -2,7 +2,8 @@
 
     python convergence_table.py --target 0.76 --epochs 90 --data-path ./imagenet [flags of run.py]
 
-Flags are those of run.py; --scheduler says which (default: all three). Runs stay in --checkpoint-dir.
+Flags are those of run.py; --scheduler says which (default: all three). Each scheduler's run stays in a folder of its
+own in --checkpoint-dir, so that --resume auto goes on with the right one.
 """
 
 from __future__ import annotations
@@ -79,10 +80,12 @@ def _run(arguments: list[str], stop: StopRequest) -> None:
         raise ConfigurationError(f"--target: expected a share above 0 and up to 1, found {given.target:g}")
     from train import Trainer
 
+    folder = Path(config.output.checkpoint_dir)
     chosen = [config.scheduler.name] if hasattr(given, "--scheduler") else list(_SCHEDULERS)
     measured = []
     for scheduler in chosen:
         config.scheduler.name = scheduler
+        config.output.checkpoint_dir = str(folder / scheduler)
         print(f"scheduler {scheduler}", flush=True)
         measured.append(measured_from(Trainer(config, options, stop).train(), scheduler, given.target))
     show_rows(table_of(measured, given.target), measured, given.out)

@@ -6,7 +6,8 @@
 ILSVRC2012 may not be passed on: everybody needs an account of their own at https://image-net.org/download-images, where
 the links of ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar stand once one is logged in and has accepted the terms.
 Such links, links of a mirror of one's institution, or files that are already there are what --train and --val take.
-IMAGENET_COOKIE and IMAGENET_TOKEN in the environment are sent as the session's cookie and as a bearer token.
+With --train and --val, and over https alone, IMAGENET_COOKIE and IMAGENET_TOKEN in the environment are sent as the
+session's cookie and as a bearer token.
 
 Imagenette (ten classes, about 9,500 training images) is free; its pictures are unpacked into train/ and val/.
 
@@ -33,8 +34,8 @@ PROGRAM = "download_imagenet_dataset.py"
 
 # The MD5 sums are ImageNet's and torchvision's.
 ARCHIVES = {
-    "train": Archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e"),
-    "val": Archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622"),
+    "train": Archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", needs_account=True),
+    "val": Archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", needs_account=True),
 }
 _PLACE = "https://s3.amazonaws.com/fast-ai-imageclas"
 IMAGENETTE = {

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -36,11 +37,19 @@ _MAY_PASS = (408, 429)
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as it should be; without an MD5 sum its length alone is checked, as the server tells it."""
+    """A file as it should be.
+
+    Attributes:
+        name: of the file.
+        md5: its checksum; "": not known, so that only the length is checked, if the server tells it.
+        url: where it is, where everybody may have it.
+        needs_account: its server may be told who asks.
+    """
 
     name: str
     md5: str = ""
     url: str = ""
+    needs_account: bool = False
 
 
 def md5_of(path: Path) -> str:
@@ -83,7 +92,7 @@ def fetch(
         return _checked(whole, archive)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _continue(source, part, timeout_seconds)
+            _continue(source, part, archive.needs_account, timeout_seconds)
             break
         except (OSError, HTTPException) as error:
             if _is_final(error) or attempt == _ATTEMPTS:
@@ -131,10 +140,10 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _continue(url: str, part: Path, timeout_seconds: float) -> None:
+def _continue(url: str, part: Path, needs_account: bool, timeout_seconds: float) -> None:
     """Fetch what is missing in `part`; returns when it is whole."""
     done = part.stat().st_size if part.exists() else 0
-    request = _request(url, done)
+    request = _request(url, done, needs_account)
     try:
         answer = urllib.request.urlopen(request, timeout=timeout_seconds)
     except urllib.error.HTTPError as error:
@@ -153,10 +162,12 @@ def _continue(url: str, part: Path, timeout_seconds: float) -> None:
         _append(answer, part, start)
 
 
-def _request(url: str, done: int) -> urllib.request.Request:
+def _request(url: str, done: int, needs_account: bool) -> urllib.request.Request:
     request = urllib.request.Request(url, headers={"User-Agent": "ffx"})
     if done:
         request.add_header("Range", f"bytes={done}-")
+    if not needs_account or not _is_private(url):
+        return request
     # Not for the servers that this one sends us on to.
     if cookie := os.environ.get("IMAGENET_COOKIE"):
         request.add_unredirected_header("Cookie", cookie)
@@ -165,12 +176,27 @@ def _request(url: str, done: int) -> urllib.request.Request:
     return request
 
 
+def _is_private(url: str) -> bool:
+    """Whether nobody on the way reads what is sent: an encrypted connection, or one that does not leave the machine."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _length(answer: HTTPResponse) -> int | None:
+    text = answer.headers.get("Content-Length")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
+        raise OSError(f"the server says that {text!r} bytes are to come, which is no number")
+    return int(text)
+
+
 def _append(answer: HTTPResponse, part: Path, start: int) -> None:
     if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         raise OSError(f"asked for bytes from {start}, got {answer.headers.get('Content-Range')}")
     if "text/html" in answer.headers.get("Content-Type", ""):
         raise DataError(f"{_shown(answer.url)}: a page came instead of an archive: the link wants a login (see --help)")
-    length = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
+    length = _length(answer)
     if length is not None and length > shutil.disk_usage(part.parent).free:
         raise DataError(f"{part.parent}: {length / 2**30:.1f} GiB are to come, and the disk has no room for them")
     received = 0

@@ -1,4 +1,4 @@
-"""Make the configuration for any number of epochs: FFCV's ImageNet recipe with its schedule stretched.
+"""Make the configuration for any number of epochs: FFCV's ImageNet recipe, or ffx's, with its schedule stretched.
 
 python examples/imagenet/make_config.py --arch rn18 --epochs 20 > rn18_20.yaml
 python train_imagenet.py --config-file rn18_20.yaml ...
@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path])]
 
-from trainer.recipes import config_text, shipped_configs  # noqa: E402
+from trainer.recipes import VARIANTS, config_text, shipped_configs  # noqa: E402
 
 __all__ = ["main"]
 
@@ -25,7 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--arch", choices=["rn18", "rn50"], help="ResNet-18 on one GPU, or ResNet-50 on eight")
     parser.add_argument("--epochs", type=_at_least_one, help="number of epochs")
-    parser.add_argument("--blurpool", action="store_true", help="with BlurPool, as FFCV's later recipe has it")
+    recipe = parser.add_mutually_exclusive_group()
+    for variant, about in VARIANTS.items():
+        if variant != "ffcv":
+            recipe.add_argument(f"--{variant}", dest="variant", action="store_const", const=variant, help=about)
     parser.add_argument("--write-shipped", type=Path, metavar="ROOT", help="write the shipped files below ROOT instead")
     given = parser.parse_args(arguments)
     if given.write_shipped:
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif given.arch is None or given.epochs is None:
         parser.error("--arch and --epochs are needed")
     else:
-        sys.stdout.write(config_text(given.arch, given.epochs, given.blurpool))
+        sys.stdout.write(config_text(given.arch, given.epochs, given.variant or "ffcv"))
     return 0
 
 

@@ -22,7 +22,7 @@ _BATCH_SIZE, _IMAGE_SIZE = 256, 224
 # Networks halve images five times.
 _SIDE_STEP = 32
 # Where the rate ends.
-_LAST_RATES = {"onecycle": 0.001}
+_LAST_SHARES = {"onecycle": 0.01}
 # Of one that is shorter nobody expects that its learning rate falls.
 _LONG_TRAINING_EPOCHS = 10
 _HIGHEST_USUAL_ADAMW_RATE = 0.01
@@ -61,10 +61,11 @@ def _default_schedule(config: TrainingConfig) -> str:
 def _learning(config: TrainingConfig) -> dict[str, Any]:
     name, optimizer = config.scheduler.name, config.optimizer
     zero_init = {"on": True, "off": False}.get(config.model.zero_init, _has_blocks(config.model.arch))
+    rate = config.scheduler.max_lr if name == "onecycle" else optimizer.lr
     return {
         "model.zero_init": zero_init,
-        "lr.lr": config.scheduler.max_lr if name == "onecycle" else optimizer.lr,
-        "lr.final_lr": _LAST_RATES.get(name, 0.0),
+        "lr.lr": rate,
+        "lr.final_lr": rate * _LAST_SHARES.get(name, 0.0),
         "training.no_decay": "norms_and_biases" if optimizer.no_bn_weight_decay else "nothing",
         "training.precision": _precision(config),
     }

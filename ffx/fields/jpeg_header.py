@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from .jpeg_markers import END, SCAN, count_scans
+from .jpeg_markers import END, MOST_SEGMENTS, SCAN, count_scans
 
 __all__ = ["JpegHeader", "read_jpeg_header"]
 
@@ -13,6 +14,7 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
 _ADOBE = 0xEE
+_FILL = re.compile(rb"\xff+")
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,15 @@ def read_jpeg_header(data: bytes | bytearray | memoryview) -> JpegHeader | None:
     position = 2
     frame = None
     adobe_transform = None
-    while position + 4 <= len(data):
+    for _ in range(MOST_SEGMENTS):
+        if position + 4 > len(data):
+            return None
         if data[position] != 0xFF:
             return None
         marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
+        if marker == 0xFF:
+            # Fill bytes, one of them this segment's first.
+            position += _FILL.match(data, position).end() - position - 1
             continue
         if marker in _STANDALONE:
             position += 2

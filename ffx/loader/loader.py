@@ -425,9 +425,13 @@ class Loader:
 
 
 def _at_least_one(name: str, value: int) -> int:
-    if int(value) != value or value < 1:
+    try:
+        whole = int(value)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if isinstance(value, bool) or whole != value or whole < 1:
         raise LoaderError(f"expected {name} to be a whole number of at least 1, found {value!r}")
-    return int(value)
+    return whole
 
 
 def _world_size() -> int:

@@ -11,8 +11,9 @@ from scipy import stats
 
 from benchmarks import recipes
 from benchmarks.recipes_data import folder_from_idx, read_idx
-from benchmarks.recipes_table import difference, effects, mean_with_interval, tables
-from benchmarks.rows import read_rows
+from benchmarks.recipes_document import filled
+from benchmarks.recipes_table import difference, effect_cells, effects, mean_with_interval, tables
+from benchmarks.rows import ROOT, append_row, read_rows
 from tests.pictures import make_picture
 
 
@@ -98,6 +99,55 @@ def test_tables_give_means_and_differences():
     assert "| new | 8 | 3 | 86.00 ± 2.48 | +5.00 ± 2.27 | 85.00 ± 2.48 | 85.00 ± 2.48 | 11 |" in text
 
 
+def finalists(scores, data="d"):
+    return [
+        {
+            "study": "finalists",
+            "data": data,
+            "epochs": 8,
+            "recipe": recipe,
+            "seed": seed,
+            "top_1": top_1,
+            "seconds": 1.0,
+        }
+        for recipe, found in scores.items()
+        for seed, top_1 in enumerate(found)
+    ]
+
+
+def test_cells_say_what_is_known_and_from_where():
+    design = [
+        {"study": "design", "data": "d", "epochs": 8, "factors": list(row), "top_1": 0.5 + 0.2 * ("ema" in row)}
+        for row in recipes.design_rows()
+    ]
+    rows = [
+        *design,
+        *finalists({"ffcv": (0.80, 0.81, 0.82), "ema": (0.85, 0.86, 0.87)}),
+        *finalists({"ffcv": (0.9,), "lars": (0.8,)}, "e"),
+    ]
+    cells = effect_cells(rows)
+    assert cells["ema"] == "+20.00 ± 0.00 (d, design); +5.00 ± 2.27 (d, 3 seeds)"
+    assert cells["lars"] == "-10.00 (e, one seed)" and "ffcv" not in cells and cells.keys() >= recipes.ADDITIONS.keys()
+
+
+def test_document_gets_the_figures_of_the_rows(tmp_path):
+    document, out = tmp_path / "doc.md", tmp_path / "rows.jsonl"
+    parts = ["| a | {} <!-- measured: ema --> | b |", "| {} <!-- measured: lars --> |"]
+    parts += ["<!-- tables -->", "{}", "<!-- end of tables -->", "end"]
+    document.write_text("\n".join(parts).format("old", "", "old"))
+    for row in finalists({"ffcv": (0.80,), "ema": (0.85,)}):
+        append_row(out, row)
+    assert recipes.run(options_of(tmp_path, "--document", str(document))) == 0
+    shown = f"\n{tables(read_rows(out))}\n"
+    assert document.read_text() == "\n".join(parts).format("+5.00 (d, one seed)", "not measured yet", shown)
+
+
+def test_documentation_has_the_figures_of_the_committed_rows():
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert "<!-- tables -->" in text
+    assert filled(text, read_rows(ROOT / "benchmarks" / "results" / "recipes.jsonl")) == text
+
+
 def test_folder_is_made_from_mnists_files(tmp_path):
     source, folder = tmp_path / "idx", tmp_path / "images"
     source.mkdir()
@@ -141,6 +191,14 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys, monkeypatch):
     assert recipes.run(options_of(tmp_path, *arguments)) == 0
     assert len(read_rows(tmp_path / "rows.jsonl")) == 2
     assert recipes.run(options_of(tmp_path, "--table")) == 0
+    # The first one is the other study's, too: only its second source is trained.
+    monkeypatch.setattr(recipes, "_train", lambda training, *_: {"key": training.key, "source": training.source})
+    monkeypatch.setattr(recipes, "tables", str)
+    assert recipes.run(options_of(tmp_path, *arguments, "--study", "data")) == 0
+    added = read_rows(tmp_path / "rows.jsonl")[2:]
+    assert [row["source"] for row in added] == ["ffx", "folder"]
+    assert added[0]["same_as"] == rows[0]["key"] and added[0]["study"] == "data" and "same_as" not in added[1]
+    assert {**rows[0], **{name: added[0][name] for name in ("key", "study", "recipe", "same_as")}} == added[0]
     other = [*arguments, "--option=training.batch_size=6"]
     keys = [
         {training.key for training in recipes.planned(options_of(tmp_path, *a, "--name=data"))}

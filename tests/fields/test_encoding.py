@@ -11,6 +11,7 @@ from PIL import Image
 from ffx.errors import FieldError
 from ffx.fields import BytesField, FloatField, IntField, JSONField, NDArrayField, RGBImageField, TorchTensorField
 from ffx.fields.jpeg_header import read_jpeg_header
+from ffx.fields.jpeg_markers import MOST_SEGMENTS
 from ffx.fields.rgb_image import resized_size, resizer
 from tests.pictures import decode_jpeg, encode_jpeg, make_picture
 
@@ -331,6 +332,13 @@ def test_header_of_every_cut_jpeg_is_none_or_incomplete():
     for length in range(len(data)):
         header = read_jpeg_header(data[:length])
         assert header is None or not header.complete
+
+
+def test_header_of_endless_segments_is_given_up():
+    """Millions of them are read by nobody; fill bytes are passed over at once, however many there are."""
+    data = PASSING["ordinary"]
+    assert read_jpeg_header(data[:2] + b"\xff\xfe\x00\x02" * MOST_SEGMENTS + data[2:]) is None
+    assert read_jpeg_header(data[:2] + b"\xff\xfe\x00\x02" * 1000 + b"\xff" * 1_000_000 + data[2:]).components == 3
 
 
 def test_header_of_damaged_jpegs_never_raises(generator):

@@ -119,7 +119,9 @@ def test_program_prints_every_row_and_observation(document_log, capsys):
     shown = capsys.readouterr().out
     rows = dict(re.findall(r"^\| (.+?) +\| (.+?) +\|$", shown, re.MULTILINE))
     # The rows of the document's lines 44 to 56.
-    assert {name: value for name, value in rows.items() if name.startswith(("Number", "Total time", "Mean", "Median"))} == {
+    assert {
+        name: value for name, value in rows.items() if name.startswith(("Number", "Total time", "Mean", "Median"))
+    } == {
         "Number of jobs that got held (no automated recovery)": "18",
         "Number of jobs that failed due to wrong output": "3",
         "Total time spent computing for successful jobs": "318.6 hours",

@@ -14,9 +14,7 @@ from osg.dataset import CustomImageNetDataset
 from osg.options import Options, configuration, read_options
 from osg.pool import Eviction
 from osg.real_jobs import Training, run_job
-from torchvision import models
-from trainer.errors import ConfigurationError, DataError
-from trainer.model import make_model
+from trainer.errors import DataError
 
 from tests.htcondor.conftest import PROGRAMS, SMALL
 
@@ -42,7 +40,7 @@ def test_defaults_are_the_documents(pictures):
         "training.seed": 1,
         "training.label_smoothing": 0.0,
         "lr.lr": 0.01,
-        "logging.log_interval": 10,
+        "logging.print_every": 10,
         "resolution.max_res": 224,
     }
     assert {name: params[name] for name in expected} == expected
@@ -58,7 +56,7 @@ def test_defaults_are_the_documents(pictures):
         ("--momentum", "0.8", "training.momentum", 0.8),
         ("--weight-decay", "0", "training.weight_decay", 0.0),
         ("--seed", "7", "training.seed", 7),
-        ("--log-interval", "1", "logging.log_interval", 1),
+        ("--log-interval", "1", "logging.print_every", 1),
         ("--arch", "resnet18", "model.arch", "resnet18"),
         ("--image-size", "64", "resolution.min_res", 64),
         ("--workers", "3", "data.num_workers", 3),
@@ -114,41 +112,15 @@ def test_without_validation_data_some_training_images_are_evaluated(pictures, tm
     assert len(CustomImageNetDataset(place)) == 24
 
 
-# The trainer's part: new last layers, lines with the loss
-
-
-def test_pretrained_weights_come_with_a_new_last_layer(tmp_path):
-    torch.manual_seed(1)
-    pretrained = models.resnet50(weights=None).state_dict()
-    torch.save(pretrained, tmp_path / "resnet50.pth")
-    from trainer.config import ModelConfig
-
-    for classes in (1000, 7):
-        config = ModelConfig("resnet50", weights=str(tmp_path / "resnet50.pth"), new_last_layer=True)
-        found = make_model(config, classes, use_blurpool=False).state_dict()
-        assert found["fc.weight"].shape == (classes, 2048)
-        assert classes != 1000 or not torch.equal(found["fc.weight"], pretrained["fc.weight"])
-        others = [name for name in pretrained if not name.startswith("fc.")]
-        assert all(torch.equal(found[name], pretrained[name]) for name in others)
-    with pytest.raises(ConfigurationError, match="expected the state dict of this network"):
-        make_model(ModelConfig("resnet50", weights=str(tmp_path / "resnet50.pth")), 7, use_blurpool=False)
-
-
-def test_new_last_layer_needs_weights():
-    from trainer.config import ModelConfig, TrainerConfig
-
-    with pytest.raises(ConfigurationError, match="model.new_last_layer=1 goes with model.weights"):
-        TrainerConfig.from_params({"data.source": "synthetic", "model.new_last_layer": 1})
-    assert ModelConfig().new_last_layer is False
-
-
 def test_loss_is_shown_at_its_interval(pictures, tmp_path, capsys):
     (tmp_path / "train").symlink_to(pictures / "train")
     assert main(["--data", "train", *SMALL, "--log-interval", "4", "--save-model"]) == 0
     shown = capsys.readouterr().out
-    lines = [line for line in shown.splitlines() if " step " in line]
-    assert [line.partition(" (")[0].split()[-1] for line in lines] == ["0", "4"] * 2
-    assert all("of 24 images)  loss " in line for line in lines)
+    lines = [line for line in shown.splitlines() if line.startswith("Epoch: [")]
+    assert [line.partition("\t")[0] for line in lines] == [
+        f"Epoch: [{epoch}][{step}/6]" for epoch in (0, 1) for step in (1, 5)
+    ]
+    assert all("\tLoss " in line for line in lines)
     assert "imagenet_resnet50.pt: the weights of" in shown
     (run,) = (tmp_path / "checkpoints").iterdir()
     assert (tmp_path / "imagenet_resnet50.pt").read_bytes() == (run / "final_weights.pt").read_bytes()

@@ -107,8 +107,10 @@ def test_batch_size_can_be_set_between_epochs(raw_file):
     fresh.next_epoch = loader.next_epoch
     for mine, expected in zip(everything(loader), everything(fresh), strict=True):
         np.testing.assert_array_equal(mine, expected)
-    with pytest.raises(LoaderError, match="expected batch_size to be a whole number of at least 1, found 0"):
-        loader.batch_size = 0
+    for wrong in (0, None, True, 2.5, float("nan"), float("inf"), "8"):
+        with pytest.raises(LoaderError, match=f"expected batch_size to be a whole number .* 1, found {wrong!r}"):
+            loader.batch_size = wrong
+    assert loader.batch_size == 25
 
 
 def test_an_order_of_ones_own_that_repeats_samples_draws_anew_for_each(raw_file):

@@ -113,7 +113,7 @@ COMMANDS = {
         "",
     ),
     303: ("python run.py --workers 16", {"data.num_workers": 16}, ""),
-    316: ("python run.py --scheduler onecycle --max-lr 0.08", {**ONE_CYCLE, "lr.lr": 0.08}, ""),
+    316: ("python run.py --scheduler onecycle --max-lr 0.08", {**ONE_CYCLE, "lr.lr": 0.08, "lr.final_lr": 0.0008}, ""),
     319: ("python run.py --scheduler cosine", {"lr.lr_schedule_type": "cosine", "lr.final_lr": 0.0}, ""),
     # 322 too.
     322: ("python run.py --lr 0.05 --grad-clip 0.5", {"lr.lr": 0.05, "training.grad_clip": 0.5}, ""),

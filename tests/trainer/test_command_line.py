@@ -74,6 +74,9 @@ OTHER_VALUES = {
     "recipe.ema": 0.99,
     "recipe.loss": "bce",
     "recipe.stochastic_depth": 0.1,
+    "logging.export_folder": "exported",
+    "dist.url": "tcp://node7:4000",
+    "dist.backend": "gloo",
 }
 
 
@@ -196,9 +199,12 @@ def test_file_of_options_cannot_run_code(tag, place, tmp_path):
         (["--resolution.min_res=192"], "min_res=192 is above resolution.max_res=160"),
         (["--resolution.start_ramp=3"], "start_ramp=3 is after resolution.end_ramp=0"),
         (["--model.pretrained=1", "--model.weights=a.pt"], "exclude each other"),
+        (["--model.new_last_layer=1"], "new_last_layer=1 goes with model.weights or model.pretrained=1"),
         (["--data.download=1"], r"data.download=1 goes with data.source=cifar10, found auto"),
         (["--training.device=cpu", "--training.precision=fp16"], "fp16 needs a GPU"),
         (["--recipe.ema=1.5"], "recipe.ema: expected a number from 0 to 1"),
+        (["--recipe.mixup=1e-300"], "recipe.mixup=1e-300: expected 0, or an alpha of at least 0.001"),
+        (["--lr.lr_schedule_type=cosine", "--lr.final_lr=1"], "lr.final_lr=1 is above lr.lr=0.5"),
         (["--recipe.loss=mse"], "recipe.loss: expected ce or bce"),
         (["--recipe.randaugment=31"], "recipe.randaugment: expected a whole number from 0 to 30"),
         (["--recipe.alternating_flip=1", "--training.flip=0"], "alternating_flip=1 and training.flip=0 exclude each"),

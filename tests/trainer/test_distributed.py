@@ -3,10 +3,14 @@ import json
 import pytest
 import torch
 from trainer.config import TrainerConfig
-from trainer.distributed import Ranks, choose_device, find_ranks
+from trainer.distributed import Ranks, choose_device, find_ranks, free_port
 from trainer.errors import ConfigurationError
 from trainer.launch import launch
 from trainer.loop import Trainer
+from trainer.processes import run_processes
+from trainer.signals import StopRequest
+
+from tests.trainer.compiling import train_on_rank
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
 
@@ -86,3 +90,24 @@ def test_two_ranks_train_one_model_and_count_every_image_once(tiny):
         scores = trainer.validate()
     assert (line["top_1"], line["top_5"]) == (scores.top_1, scores.top_5)
     assert line["val_loss"] == pytest.approx(scores.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("failure", [pytest.param("fail", marks=pytest.mark.slow), "fail_in_backward"])
+def test_where_compiling_fails_on_one_rank_all_go_on_without_it(tiny, tmp_path, failure):
+    """The one that failed would else exchange other gradients than the others, or none: all would wait for ever."""
+    digests = {}
+    for backends in (("none", "none"), ("works", failure)):
+        (tmp_path / backends[1]).mkdir()
+        changes = {"training.compile": int(backends[0] != "none"), "training.batch_size": 2, "training.epochs": 1}
+        run_processes(train_on_rank, 2, (tiny(**changes), free_port(), backends, tmp_path / backends[1]), StopRequest())
+        digests[backends[1]] = [(tmp_path / backends[1] / f"digest{rank}").read_text() for rank in (0, 1)]
+    assert digests["none"][0] == digests["none"][1] == digests[failure][0] == digests[failure][1]
+    assert "it did on another rank" in (tmp_path / failure / "warnings0").read_text()
+    assert "no compiler was found" in (tmp_path / failure / "warnings1").read_text()
+
+
+def test_ranks_that_compile_train_one_model(tiny, tmp_path):
+    changes = {"training.compile": 1, "training.batch_size": 2, "training.epochs": 1}
+    run_processes(train_on_rank, 2, (tiny(**changes), free_port(), ("works", "works"), tmp_path), StopRequest())
+    assert (tmp_path / "digest0").read_text() == (tmp_path / "digest1").read_text()
+    assert (tmp_path / "warnings0").read_text() == (tmp_path / "warnings1").read_text() == ""

@@ -9,6 +9,7 @@ EFFECTS = {
     "model.arch": "test_network_has_the_asked_number_of_outputs",
     "model.pretrained": "test_pretrained_starts_from_imagenet_weights_with_a_last_layer_that_fits",
     "model.weights": "test_weights_file_is_loaded_also_when_it_was_saved_by_several_ranks",
+    "model.new_last_layer": "test_weights_come_with_a_new_last_layer_where_one_is_asked_for",
     "model.zero_init": "test_residual_blocks_can_begin_as_the_identity",
     "resolution.schedule": "test_stages_change_images_and_batches_and_the_rate_follows",
     "resolution.min_res": "test_resolution_follows_its_schedule",
@@ -83,6 +84,11 @@ EFFECTS = {
     "dist.world_size": "test_two_ranks_train_one_model_and_count_every_image_once",
     "dist.address": "test_slurm_step_gives_ranks",
     "dist.port": "test_slurm_step_gives_ranks",
+    "dist.url": "test_ranks_meet_at_a_given_address_by_a_given_backend",
+    "dist.backend": "test_ranks_meet_at_a_given_address_by_a_given_backend",
+    "logging.print_every": "test_lines_of_steps_are_those_of_their_batches",
+    "logging.export_folder": "test_newest_and_best_checkpoint_are_exported_and_gone_on_with",
+    "training.start_epoch": "test_training_begins_with_a_given_epoch",
 }
 
 

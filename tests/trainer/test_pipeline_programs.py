@@ -1,5 +1,6 @@
 """The programs around run.py: a single batch, the checklist, the downloads and the two tables."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 import checklist
 import convergence_table
 import download_imagenet_dataset as download
+import downloads
 import pytest
 import speed_table
 import test_single_batch as single_batch
@@ -156,6 +158,8 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    length = ""
+
     def do_GET(self):
         server, wanted = self.server, self.headers.get("Range")
         server.ranges.append(wanted)
@@ -177,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body, sent=None, **headers):
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content-Length": self.length or str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body if sent is None else body[:sent])
@@ -272,9 +276,30 @@ def test_disk_without_room_is_an_error_before_anything_comes(server, tmp_path, m
 def test_account_is_shown_to_the_server(server, tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGENET_TOKEN", "me")
     monkeypatch.setenv("IMAGENET_COOKIE", "session=1")
-    get(server, tmp_path)
+    archive = dataclasses.replace(archive_of(server.content), needs_account=True)
+    fetch(archive, server.url, tmp_path / "imagenet")
     assert server.headers_seen[0]["Authorization"] == "Bearer me"
     assert server.headers_seen[0]["Cookie"] == "session=1"
+    # Nobody else is told.
+    get(server, tmp_path / "other")
+    monkeypatch.setattr(downloads, "_is_private", lambda url: url.startswith("https://"))
+    fetch(archive, server.url, tmp_path / "unencrypted")
+    assert not any({"Authorization", "Cookie"} & headers.keys() for headers in server.headers_seen[1:])
+    assert [one.needs_account for one in (*ARCHIVES.values(), *IMAGENETTE.values())] == [True] * 2 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    "url, private",
+    [("https://x/y", True), ("http://x/y", False), ("http://localhost:80/", True), ("http://[::1]/", True)],
+)
+def test_secrets_go_over_connections_that_nobody_reads(url, private):
+    assert downloads._is_private(url) == private
+
+
+def test_length_that_is_no_number_is_tried_again_and_then_an_error(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(Handler, "length", "many")
+    with pytest.raises(DataError, match="the server says that 'many' bytes are to come, which is no number"):
+        get(server, tmp_path)
 
 
 def test_file_that_is_there_is_checked_and_stays(tmp_path):
@@ -400,6 +425,15 @@ def test_convergence_table_trains_with_each_scheduler(place, capsys):
     kinds = [json.loads((Path(row["run"]) / "params.json").read_text())["lr.lr_schedule_type"] for row in rows]
     assert kinds == ["multistep", "cosine", "onecycle"]
     assert capsys.readouterr().out.count("not in 1") == 3
+    # Each goes on with its own run.
+    again = [*arguments[:-2], "--out", "again.json", "--checkpoint-every", "1", "--resume", "auto"]
+    assert convergence_table.main(again) == 0
+    assert convergence_table.main(again) == 0
+    assert [row["scheduler"] for row in json.loads(Path("again.json").read_text())] == [
+        "multistep",
+        "cosine",
+        "onecycle",
+    ]
 
 
 def test_convergence_is_the_first_epoch_that_reaches_the_accuracy(tmp_path):

@@ -44,6 +44,25 @@ OWN = {
     },
 }
 
+# What ffx's configurations have beyond FFCV's with BlurPool.
+FFX = {
+    arch: {
+        "training.nesterov": True,
+        "training.no_decay": "norms_and_biases",
+        "recipe.ema": ema,
+        "recipe.alternating_flip": True,
+    }
+    for arch, ema in {"rn50": 0.998, "rn18": 0.999}.items()
+}
+PLAIN = {
+    "training.nesterov": False,
+    "training.no_decay": "norms",
+    "recipe.ema": 0.0,
+    "recipe.alternating_flip": False,
+    "recipe.loss": "ce",
+    "recipe.mixup": 0.0,
+}
+
 
 def read(name):
     arguments = [f"--config-file={name}", "--data.train_dataset=a", "--data.val_dataset=b"]
@@ -62,14 +81,15 @@ def test_repository_holds_what_the_generator_makes():
 def test_shipped_file_has_the_published_recipe(name):
     config = read(name)
     arch, stem = name.split("_")[0], Path(name).stem
-    blurpool = stem.startswith("blurpool")
-    epochs = int(stem.split("_")[1]) if blurpool else {row.uuid: row.epochs for row in PUBLISHED}[stem]
+    variant = stem.split("_")[0] if "_" in stem else "ffcv"
+    epochs = int(stem.split("_")[1]) if "_" in stem else {row.uuid: row.epochs for row in PUBLISHED}[stem]
     start, end = RAMPS[epochs]
     expected = {
         **COMMON,
         **OWN[arch],
         "training.epochs": epochs,
-        "training.use_blurpool": blurpool,
+        "training.use_blurpool": variant != "ffcv",
+        **(FFX[arch] if variant == "ffx" else PLAIN),
         "resolution.start_ramp": start,
         "resolution.end_ramp": end,
     }
@@ -86,7 +106,7 @@ def test_files_hold_numbers_where_numbers_are_meant():
     for text in shipped_configs().values():
         for section, options in yaml.safe_load(text).items():
             words = {key for key, value in options.items() if isinstance(value, str)}
-            assert words <= {"arch", "optimizer", "lr_schedule_type"}, section
+            assert words <= {"arch", "optimizer", "lr_schedule_type", "no_decay"}, section
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 20, 300])
@@ -102,7 +122,22 @@ def test_recipe_for_any_number_of_epochs_is_a_valid_configuration(epochs, tmp_pa
 def test_make_config_prints_the_recipe():
     command = [sys.executable, "examples/imagenet/make_config.py", "--arch", "rn50", "--epochs", "20", "--blurpool"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert printed == config_text("rn50", 20, blurpool=True)
+    assert printed == config_text("rn50", 20, "blurpool")
+
+
+@pytest.mark.parametrize("flags, variant", [([], "ffcv"), (["--blurpool"], "blurpool"), (["--ffx"], "ffx")])
+def test_make_config_knows_each_recipe(flags, variant, capsys):
+    assert make_config.main(["--arch", "rn18", "--epochs", "20", *flags]) == 0
+    assert capsys.readouterr().out == config_text("rn18", 20, variant)
+
+
+def test_recipe_of_the_benchmark_is_the_shipped_one():
+    """But for the length of the average, which goes by the steps of an epoch."""
+    from benchmarks.recipes import RECIPES
+
+    assert RECIPES["ffx"].keys() == FFX["rn18"].keys() | {"training.use_blurpool"}
+    for name, value in RECIPES["ffx"].items():
+        assert name == "recipe.ema" or read("rn18_configs/ffx_16.yaml").as_params()[name] == value
 
 
 def test_make_config_refuses_half_a_question(capsys):

@@ -91,7 +91,8 @@ FLAGS = [
     (["--channels-last"], {"training.channels_last": True}),
     (["--scheduler", "cosine"], {"lr.lr_schedule_type": "cosine", "lr.final_lr": 0.0}),
     (["--scheduler", "onecycle"], {"lr.lr_schedule_type": "onecycle", "lr.lr": 0.1, "lr.final_lr": 0.001}),
-    (["--scheduler", "onecycle", "--max-lr", "0.4"], {"lr.lr": 0.4}),
+    (["--scheduler", "onecycle", "--max-lr", "0.4"], {"lr.lr": 0.4, "lr.final_lr": 0.4 * 0.01}),
+    (["--optimizer", "adamw", "--scheduler", "onecycle", "--max-lr", "0.0005"], {"lr.final_lr": 0.0005 * 0.01}),
     (["--scheduler", "onecycle", "--pct-start", "0.4"], {"lr.pct_start": 0.4}),
     (["--milestones", "2,4"], {"lr.milestones": "2,4"}),
     (["--gamma", "0.5"], {"lr.step_ratio": 0.5}),
@@ -377,10 +378,10 @@ def rates_of(*arguments, epochs=10):
     return learning_rates(config, STEPS_BY_EPOCH[:epochs])
 
 
-def test_one_cycle_rises_from_0_to_the_highest_rate_in_its_share_and_ends_at_a_thousandth():
+def test_one_cycle_rises_from_0_to_the_highest_rate_in_its_share_and_ends_at_a_hundredth_of_it():
     rates, total = rates_of("--scheduler", "onecycle", "--max-lr", "0.2"), sum(STEPS_BY_EPOCH)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1)
-    factors = {"div_factor": 1e12, "final_div_factor": 0.2 / 1e12 / 0.001}
+    factors = {"div_factor": 1e12, "final_div_factor": 100 / 1e12}
     course = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total, pct_start=0.3, **factors)
     expected = []
     for _ in range(total):
@@ -388,7 +389,7 @@ def test_one_cycle_rises_from_0_to_the_highest_rate_in_its_share_and_ends_at_a_t
         optimizer.step()
         course.step()
     np.testing.assert_allclose(rates, expected, atol=1e-9)
-    assert (rates[0], rates[-1]) == (0, pytest.approx(0.001))
+    assert (rates[0], rates[-1]) == (0, pytest.approx(0.002))
     assert rates.max() == pytest.approx(0.2, rel=0.01)
 
 

@@ -9,6 +9,8 @@ from trainer.loop import Trainer
 from trainer.progress import EpochProgress
 from trainer.step_clock import StepClock, StepTimes
 
+from ffx.errors import FfxWarning
+
 
 @pytest.fixture
 def clock_hands(monkeypatch):
@@ -96,3 +98,11 @@ def test_profile_is_a_chrome_trace_of_some_steps(steps, traced_steps, tiny, tmp_
     assert sum(name.startswith("Optimizer.step") for name in names) == traced_steps
     assert any("convolution" in name for name in names)
     assert "load" in names or steps == 1
+
+
+def test_trace_that_cannot_be_written_is_warned_of(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    config = tiny(**{"logging.profile": str(tmp_path / "file" / "trace.json"), "training.epochs": 1})
+    with pytest.warns(FfxWarning, match="logging.profile: the trace cannot be written to"), Trainer(config) as trainer:
+        trainer.train()
+    assert (trainer.run_folder / "final_weights.pt").exists()

@@ -27,6 +27,10 @@ def train(config):
         return trainer.run_folder
 
 
+def fail(*_, **__):
+    raise OSError("out of order")
+
+
 def log_of(folder):
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
 
@@ -94,9 +98,6 @@ def test_weights_and_biases_gets_the_numbers_where_it_is_set_up(tiny, wandb, mon
 
 
 def test_tracker_that_fails_ends_no_training(tiny, wandb):
-    def fail(*_, **__):
-        raise OSError("no network")
-
     wandb.Run.log = fail
     with pytest.warns(FfxWarning, match="Weights & Biases gets no more numbers of this run: OSError"):
         folder = train(tiny(**{"logging.wandb": "on"}))
@@ -124,6 +125,23 @@ def test_curves_are_drawn_at_the_end(tiny):
     (folder / "empty").write_text("")
     assert draw_curves(folder / "empty", folder / "nothing.png") is None
     assert matplotlib.__name__ in sys.modules
+
+
+def test_curves_that_cannot_be_drawn_are_warned_of(tiny, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.warns(FfxWarning, match=r"curves.png of this run is not drawn: OSError"):
+        folder = train(tiny(**{"logging.curves": 1}))
+    assert (folder / "final_weights.pt").exists()
+
+
+def test_telemetry_that_fails_ends_alone(tiny, monkeypatch):
+    monkeypatch.setattr("trainer.telemetry._resident_bytes", fail)
+    # An hour: so it is the epoch's end that samples.
+    with pytest.warns(FfxWarning, match="telemetry ends here: OSError") as caught:
+        folder = train(tiny(**{"logging.telemetry": 3600}))
+    assert len([one for one in caught if "telemetry" in str(one.message)]) == 1
+    assert len(log_of(folder)) == 2
 
 
 def test_telemetry_is_sampled_and_its_means_are_logged(tiny):

@@ -189,6 +189,14 @@ def test_eval_only_evaluates_given_weights(finished, tiny, tmp_path):
     assert not (folder / "final_weights.pt").exists()
 
 
+@pytest.mark.parametrize(
+    "options, found", [({}, "none are given"), ({"training.resume": "auto"}, "training.resume=auto finds no run in")]
+)
+def test_evaluation_of_a_network_that_has_learnt_nothing_is_an_error(tiny, options, found):
+    with pytest.raises(ConfigurationError, match=f"eval_only=1 needs weights to evaluate, and {found}"):
+        launch(tiny(**{"training.eval_only": 1, **options}))
+
+
 def test_resolution_follows_its_schedule(tiny, monkeypatch):
     sizes = []
     changes = {"resolution.max_res": 64, "resolution.start_ramp": 0, "resolution.end_ramp": 2, "training.epochs": 3}
@@ -301,6 +309,28 @@ def test_training_goes_on_where_compiling_fails(tiny, monkeypatch):
         trainer.train()
     assert not trainer.learner.is_compiled
     assert same_weights(weights_of(trainer.run_folder), plain)
+
+
+def test_training_goes_on_where_torch_cannot_compile_at_all(tiny, monkeypatch):
+    def refuse(model):
+        raise RuntimeError("Dynamo is not supported on this Python")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.warns(FfxWarning, match="RuntimeError: Dynamo is not supported"):
+        folder = train(tiny(**{"training.compile": 1}))
+    assert same_weights(weights_of(folder), weights_of(train(tiny())))
+
+
+def test_want_of_memory_is_no_failure_of_compiling(tiny, monkeypatch):
+    def exhaust(model):
+        def run(images):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", exhaust)
+    with Trainer(tiny(**{"training.compile": 1})) as trainer, pytest.raises(torch.cuda.OutOfMemoryError):
+        trainer.train()
 
 
 def test_loss_is_smoothed_cross_entropy(tiny):

@@ -106,7 +106,7 @@ def read_options(program: str, description: str, arguments: Sequence[str]) -> Op
     add("momentum", _real, "momentum of SGD", metavar="M")
     add("weight_decay", _real, "weight decay, of all parameters", metavar="D")
     add("seed", _whole(0), "of order, augmentations and new layers", metavar="N")
-    add("log_interval", _whole(0), "steps between lines with the loss; 1: each step; 0: none", metavar="N")
+    add("log_interval", _whole(0), "steps between lines with the loss; 1: each step; 0: a bar instead", metavar="N")
     parser.add_argument("--save-model", action="store_true", help=f"write {MODEL} at the end")
     add("weights", str, "file of pretrained weights; the last layer begins anew", metavar="FILE")
     add("arch", str, "network of torchvision.models", metavar="NAME")
@@ -160,7 +160,7 @@ def configuration(options: Options) -> TrainerConfig:
             "lr.lr_schedule_type": "multistep",
             "lr.milestones": str(options.epochs),
             "logging.folder": options.checkpoints,
-            "logging.log_interval": options.log_interval,
+            "logging.print_every": options.log_interval,
         }
     )
 

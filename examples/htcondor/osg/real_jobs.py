@@ -27,8 +27,7 @@ from .pool import Eviction, Times
 __all__ = ["RealJob", "Training", "median_times", "run_job"]
 
 _PROGRAM = HERE / "imagenet_resnet50.py"
-_LINE = re.compile(r"step (\d+) \(")
-_EPOCH = re.compile(r"epoch (\d+)/")
+_LINE = re.compile(r"^Epoch: \[(\d+)\]\[ *(\d+)/")
 _SECONDS = 300.0
 
 
@@ -125,11 +124,12 @@ def _execute(
     ):
         assert process.stdout is not None
         for line in process.stdout:
-            found, epoch = _LINE.search(line), _EPOCH.search(line)
-            if not found or not epoch:
+            found = _LINE.search(line)
+            if not found:
                 continue
             start = start or time.monotonic() - begun
-            done = (int(epoch[1]) - 1) * training.steps + int(found[1]) + 1
+            # Epochs count from 0 there, steps from 1.
+            done = int(found[1]) * training.steps + int(found[2])
             if eviction is not None and not asked and done >= step:
                 asked = time.monotonic()
                 process.send_signal(signal.SIGKILL if eviction.hard else signal.SIGTERM)

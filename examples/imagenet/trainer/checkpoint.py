@@ -31,6 +31,8 @@ __all__ = [
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
+# Further names for what is in a checkpoint, PyTorch's ImageNet example's; `epoch` and `optimizer` are the same there.
+_PYTORCHS_NAMES = ("arch", "state_dict", "best_acc1")
 # The newest first; the second is there when the machine fails between two renames.
 _NAMES = (CHECKPOINT, CHECKPOINT + KEPT, PREVIOUS)
 
@@ -51,6 +53,7 @@ class Checkpoint:
         progress: in mid-epoch, how far the epoch has come (`EpochProgress.as_dict`); else empty.
         source: in mid-epoch, the state of the training set; else empty.
         average: the state of the weights' moving average, if there is one; else empty.
+        best_top_1: the highest share so far in a validation; -1: there was none.
     """
 
     uuid: str
@@ -66,6 +69,7 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     average: dict[str, Any] = field(default_factory=dict)
+    best_top_1: float = -1.0
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -73,6 +77,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = folder / CHECKPOINT
     # Not `asdict`, which would copy every tensor.
     content = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
+    # The same tensors once more, which takes next to no room.
+    content |= {
+        "arch": checkpoint.params.get("model.arch", ""),
+        "state_dict": checkpoint.model,
+        "best_acc1": 100 * max(checkpoint.best_top_1, 0.0),
+    }
     write_durably(path, sealed(content), keep=folder / PREVIOUS)
     return path
 
@@ -128,7 +138,10 @@ def _older(path: Path) -> list[Path]:
 def _read(path: Path) -> tuple[Checkpoint, Path, str]:
     try:
         archive = path.read_bytes()
-        return Checkpoint(**unsealed(archive)), path, digest_of(archive)
+        content = unsealed(archive)
+        for name in _PYTORCHS_NAMES:
+            content.pop(name, None)
+        return Checkpoint(**content), path, digest_of(archive)
     except NotAsWritten as error:
         raise DamagedCheckpointError(f"{path} is no readable checkpoint of this trainer: {error}") from error
     except Exception as error:

@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigurationError
-from .values import Architecture, Check, Choice, Milestones, RealNumber, Stages, Switch, Text, WholeNumber
+from .values import Architecture, Check, Choice, Milestones, RealNumber, Stages, Switch, TcpAddress, Text, WholeNumber
 
 __all__ = [
     "SECTIONS",
@@ -34,6 +34,9 @@ __all__ = [
 OPTIMIZERS = ("sgd", "adamw", "adam", "adagrad", "adadelta", "lars", "muon")
 _IF_INSTALLED = ("auto", "on", "off")
 _WITH_MOMENTUM = ("sgd", "lars", "muon")
+_WITH_LAST_RATE = ("cosine", "onecycle")
+# Less gives shares of 0 and of 1 alone, and torch's distribution fails near 0.
+_LEAST_ALPHA = 1e-3
 _WITH_WARMUP = ("step", "multistep", "cosine")
 
 
@@ -150,7 +153,6 @@ class LoggingConfig(_Section):
     folder: str = _option("runs", Text("a path"), "each run gets a folder of its own in this one")
     log_folder: str = _option("", Text("a path"), "in this folder each run's params.json and log are kept as well")
     log_level: int = _option(1, WholeNumber(0, 2), "0: evaluate at the end only; 1: each epoch; 2: show the loss too")
-    log_interval: int = _option(0, WholeNumber(0), "show the loss in a line every so many steps; 0: do not")
     tensorboard: str = _option("auto", Choice(_IF_INSTALLED), "curves for TensorBoard; auto: where it is installed")
     wandb: str = _option(
         "auto", Choice(_IF_INSTALLED), "Weights & Biases; auto: where it is installed and WANDB_API_KEY or _MODE is set"
@@ -163,6 +165,12 @@ class LoggingConfig(_Section):
     )
     profile: str = _option(
         "", Text("a path"), "write a Chrome trace of up to five steps of the first epoch here (torch.profiler, rank 0)"
+    )
+    print_every: int = _option(
+        0, WholeNumber(0), "steps between lines with times, loss and accuracy, which take the bar's place; 0: a bar"
+    )
+    export_folder: str = _option(
+        "", Text("a path"), "checkpoint.pth.tar and model_best.pth.tar, the newest and the best checkpoint, go there"
     )
 
 
@@ -215,6 +223,9 @@ class RunConfig(_Section):
     compile: bool = _option(False, Switch(), "torch.compile; where that fails, a warning says why, and nothing is lost")
     channels_last: bool = _option(True, Switch(), "keep images and weights in channels-last memory")
     max_steps: int = _option(0, WholeNumber(0), "stop after so many steps, for measurements; 0: do not")
+    start_epoch: int = _option(
+        0, WholeNumber(0), "epoch, counted from 0, that a new run begins with; those before it are left out"
+    )
 
 
 @dataclass(frozen=True)
@@ -241,6 +252,10 @@ class DistributedConfig(_Section):
     world_size: int = _option(1, WholeNumber(1), "processes to start with training.distributed=1: one a GPU")
     address: str = _option("localhost", Text("a host name"), "where rank 0 listens")
     port: int = _option(12355, WholeNumber(0, 65535), "port there; 0: a free one (processes started here only)")
+    url: str = _option(
+        "", TcpAddress(), "tcp://HOST:PORT where rank 0 listens, whatever the launcher says; '': what that says"
+    )
+    backend: str = _option("auto", Choice(("auto", "nccl", "gloo")), "what connects ranks; auto: NCCL GPUs, gloo CPUs")
 
 
 @dataclass(frozen=True)
@@ -297,10 +312,19 @@ class TrainerConfig:
         if self.training.device == "cpu" and self.training.precision == "fp16":
             raise ConfigurationError("training.precision=fp16 needs a GPU: on a CPU use bf16 or fp32")
         training, kind = self.training, self.lr.lr_schedule_type
+        if training.start_epoch >= training.epochs:
+            raise ConfigurationError(
+                f"training.start_epoch={training.start_epoch} leaves nothing of training.epochs={training.epochs}: "
+                "epochs count from 0"
+            )
         if training.nesterov and (training.optimizer not in _WITH_MOMENTUM or not training.momentum):
             raise ConfigurationError(
                 f"training.nesterov=1 needs training.momentum above 0 and one of {', '.join(_WITH_MOMENTUM)}, found "
                 f"training.optimizer={training.optimizer}, training.momentum={training.momentum:g}"
+            )
+        if kind in _WITH_LAST_RATE and self.lr.final_lr > self.lr.lr:
+            raise ConfigurationError(
+                f"lr.final_lr={self.lr.final_lr:g} is above lr.lr={self.lr.lr:g}, the highest rate of {kind}"
             )
         if self.lr.warmup_epochs and kind not in _WITH_WARMUP:
             raise ConfigurationError(
@@ -311,6 +335,12 @@ class TrainerConfig:
     def _check_recipe(self) -> None:
         if self.recipe.alternating_flip and not self.training.flip:
             raise ConfigurationError("recipe.alternating_flip=1 and training.flip=0 exclude each other")
+        for name in ("mixup", "cutmix"):
+            alpha = getattr(self.recipe, name)
+            if 0 < alpha < _LEAST_ALPHA:
+                raise ConfigurationError(
+                    f"recipe.{name}={alpha:g}: expected 0, or an alpha of at least {_LEAST_ALPHA:g}"
+                )
         for name in ("randaugment", "alternating_flip"):
             if self.data.source == "synthetic" and getattr(self.recipe, name):
                 raise ConfigurationError(f"recipe.{name} needs images, data.source=synthetic has none: leave it out")

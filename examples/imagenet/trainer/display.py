@@ -25,11 +25,11 @@ class Display:
         shown: whether this process is the one that shows.
         world: number of ranks.
         shows_loss: whether the loss stands beside the bar; reading it waits for the GPU.
-        line_steps: steps between lines with the loss; 0: none.
+        shows_bars: whether there are bars.
     """
 
-    def __init__(self, shown: bool, world: int, shows_loss: bool, line_steps: int = 0) -> None:
-        self._shown, self._world, self._shows_loss, self._line_steps = shown, world, shows_loss, line_steps
+    def __init__(self, shown: bool, world: int, shows_loss: bool, shows_bars: bool = True) -> None:
+        self._shown, self._world, self._shows_loss, self._shows_bars = shown, world, shows_loss, shows_bars
         self._bar: _Bar | None = None
 
     def say(self, text: str) -> None:
@@ -44,7 +44,7 @@ class Display:
             initial=done,
             desc=title,
             unit=" images",
-            disable=not self._shown,
+            disable=not (self._shown and self._shows_bars),
             leave=False,
             dynamic_ncols=True,
         )
@@ -53,10 +53,7 @@ class Display:
                 yield batch
                 bar.update(min(len(batch[1]) * self._world, images - bar.n))
 
-    def loss(self, loss: torch.Tensor, rate: float, step: int) -> None:
-        """Show a step's loss and learning rate where that is wanted: beside the bar, in a line."""
-        if self._line_steps and self._shown and self._bar is not None and step % self._line_steps == 0:
-            bar = self._bar
-            self.say(f"{bar.desc} step {step:,} ({bar.n:,} of {bar.total:,} images)  loss {loss.item():.6f}")
+    def loss(self, loss: torch.Tensor, rate: float) -> None:
+        """Show the newest loss and learning rate beside the bar, where that is wanted."""
         if self._shows_loss and self._shown and self._bar is not None:
             self._bar.set_postfix(loss=f"{loss.item():.3f}", lr=f"{rate:.4f}")

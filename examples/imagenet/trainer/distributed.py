@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from .config import TrainerConfig
+from .config import DistributedConfig, TrainerConfig
 from .errors import ConfigurationError
 
 __all__ = [
@@ -151,20 +151,30 @@ def choose_device(wanted: str, ranks: Ranks) -> torch.device:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Joined to the other processes; nothing happens for a single one."""
+def process_group(ranks: Ranks, device: torch.device, options: DistributedConfig) -> Iterator[None]:
+    """Joined to the other processes; nothing happens for a single one.
+
+    Raises:
+        ConfigurationError: NCCL is asked for without GPUs.
+    """
     if ranks.world == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    address = "env://" if ranks.address is None else f"tcp://{ranks.address}:{ranks.port}"
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    by_launcher = "env://" if ranks.address is None else f"tcp://{ranks.address}:{ranks.port}"
+    address, backend = options.url or by_launcher, _backend(options.backend, device)
     dist.init_process_group(backend, init_method=address, rank=ranks.rank, world_size=ranks.world, timeout=_TIMEOUT)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _backend(wanted: str, device: torch.device) -> str:
+    if wanted == "nccl" and device.type != "cuda":
+        raise ConfigurationError(f"dist.backend=nccl connects GPUs, and this training is on {device}: use gloo or auto")
+    return wanted if wanted != "auto" else "nccl" if device.type == "cuda" else "gloo"
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from .randaugment import RANDAUGMENT_BINS, RANDAUGMENT_OPERATIONS
 from .signals import STOP_SIGNALS
 from .source import CENTER_CROP_RATIO, Batch, CountingSource, Purpose
 
-__all__ = ["FolderSource", "leave_signals_to_the_trainer", "normalize", "usable_cores"]
+__all__ = ["FolderSource", "leave_signals_to_the_trainer", "normalize", "usable_cores", "worker_context"]
 
 
 class FolderSource(CountingSource):
@@ -90,8 +90,7 @@ class FolderSource(CountingSource):
             sampler=self._order(epoch, self._begin(epoch)),
             drop_last=purpose.training,
             num_workers=workers,
-            # A rank that was spawned would spawn its workers, and each of them would import torch, every epoch.
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            multiprocessing_context=worker_context(workers),
             pin_memory=purpose.device.type == "cuda",
             worker_init_fn=leave_signals_to_the_trainer,
             # Its own, or it would draw from the process's generator.
@@ -174,6 +173,14 @@ def normalize(images: torch.Tensor, purpose: Purpose) -> torch.Tensor:
     mean = torch.tensor(purpose.mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(purpose.std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
     return ((images - mean) / std).to(purpose.dtype)
+
+
+def worker_context(workers: int) -> str | None:
+    """How a `DataLoader` starts so many processes; `None`: as Python does, or there are none to start.
+
+    A rank that was spawned would spawn its workers, and each of them would import torch, every epoch.
+    """
+    return "fork" if workers and sys.platform == "linux" else None
 
 
 def usable_cores() -> int:

@@ -12,10 +12,10 @@ from ffx.errors import FfxError
 from .checkpoint import find_checkpoint
 from .config import TrainerConfig
 from .distributed import Ranks, choose_device, find_ranks, free_port, is_lost_contact
-from .errors import Interrupted, TrainingError
+from .errors import ConfigurationError, Interrupted, TrainingError
 from .loop import Trainer
 from .processes import run_processes
-from .resuming import choose_run
+from .resuming import choose_run, folder_of_run
 from .runlog import new_run_folder
 from .signals import StopRequest, name_of, status_of
 
@@ -31,11 +31,13 @@ def launch(config: TrainerConfig, config_name: str = "", stop: StopRequest | Non
         stop: whether the training was asked to stop (`stop_on_signals`); `None`: nobody asks.
 
     Raises:
+        ConfigurationError: a network is to be evaluated that has learnt nothing.
         Interrupted: it was.
         FfxError: anything that the user can mend.
     """
     stop = stop or StopRequest()
     ranks = find_ranks(config)
+    _demand_weights(config)
     world = config.dist.world_size if config.training.distributed else 1
     if ranks is not None or world == 1:
         return _run(config, ranks or Ranks(), None, config_name, stop)
@@ -49,9 +51,21 @@ def launch(config: TrainerConfig, config_name: str = "", stop: StopRequest | Non
     return folder
 
 
+def _demand_weights(config: TrainerConfig) -> None:
+    """Raise where a network would be evaluated that has learnt nothing."""
+    model = config.model
+    if config.training.eval_only and not (model.weights or model.pretrained or choose_run(config).training.resume):
+        is_auto = bool(config.training.resume)
+        found = f"training.resume=auto finds no run in {config.logging.folder}" if is_auto else "none are given"
+        raise ConfigurationError(
+            f"training.eval_only=1 needs weights to evaluate, and {found}: say model.weights=FILE, training.resume=RUN "
+            "or model.pretrained=1"
+        )
+
+
 def _run_folder(config: TrainerConfig) -> Path:
     if config.training.resume:
-        return find_checkpoint(config.training.resume).parent.absolute()
+        return folder_of_run(config, find_checkpoint(config.training.resume).absolute())
     return new_run_folder(config.logging.folder)
 
 

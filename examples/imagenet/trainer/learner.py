@@ -48,6 +48,7 @@ class Learner:
         model: the network on its device, not wrapped for several ranks.
         average: a moving average of it, or `None`.
         optimizer, scaler, loss: what a step uses.
+        step_outputs: the outputs of the last step, `[batch, classes]`.
     """
 
     def __init__(
@@ -74,13 +75,17 @@ class Learner:
         # The wrapped model shares gradients. Validation uses the plain one: ranks may have more or fewer batches.
         self._wrapped: nn.Module = self.model
         if ranks.world > 1:
-            self._wrapped = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+            # `share_buffers` gives the first rank's to the others where they matter; a step in training uses none.
+            self._wrapped = DistributedDataParallel(
+                self.model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+            )
         self._compiled = CompiledModel(self._wrapped, device, say) if training.compile else None
         self.optimizer = make_optimizer(training, self.model, config.lr.lr)
         self._grad_clip = training.grad_clip
         self.scaler = _make_scaler(enabled=dtype is torch.float16)
         self.loss = make_loss(config)
         self._mix = make_mix(recipe, classes)
+        self.step_outputs: torch.Tensor | None = None
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
 
@@ -115,7 +120,9 @@ class Learner:
 
         def compute(model: nn.Module) -> torch.Tensor:
             with self._autocast():
-                loss = self.loss(model(images), labels)
+                outputs = model(images)
+                loss = self.loss(outputs, labels)
+            self.step_outputs = outputs.detach()
             self.scaler.scale(loss).backward()
             return loss.detach()
 

@@ -22,18 +22,20 @@ from .display import Display
 from .distributed import Ranks, choose_device, from_first_rank, process_group, seed_generators, seed_step
 from .durable import write_durably
 from .errors import CheckpointError, ConfigurationError, Interrupted, TrainingError
+from .exported import export_checkpoint
 from .learner import Learner, choose_precision
 from .model import plain_weights
 from .plain_validation import or_nothing, validate_plainly
 from .profiling import traced
 from .progress import EpochProgress, EpochRun
 from .resuming import Resumed, has_other_batches, resume_together
-from .runlog import LOG, WEIGHTS, RunLog, describe_setup, new_run_folder
+from .runlog import LOG, PARAMS, WEIGHTS, RunLog, describe_setup, new_run_folder
 from .schedule import EpochSizes, epoch_learning_rates, sizes_of_epoch
 from .sealed import packed
 from .signals import StopRequest, name_of, status_of
 from .source import Batch
 from .step_clock import StepTimes
+from .step_lines import StepLines, accuracy_line
 from .telemetry import Telemetry
 from .trackers import CURVES, Trackers, draw_curves, open_trackers
 from .validation import Scores, validate
@@ -92,17 +94,20 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.device = choose_device(config.training.device, self.ranks)
         self.dtype = choose_precision(config.training.precision, self.device)
-        self.epoch = 0
+        self.epoch = config.training.start_epoch
         self.steps = 0
+        self._best_top_1, self._is_best = -1.0, False
         self._progress: EpochProgress | None = None
         self._is_traced = False
         self._stop = stop or StopRequest()
         minutes = config.training.checkpoint_minutes
         self._agreement = Agreement(self._stop, self.ranks, self.device, minutes)
-        shown, logging = self.ranks.is_main, config.logging
-        self._display = Display(shown, self.ranks.world, logging.log_level > 1, logging.log_interval)
+        logging = config.logging
+        self._display = Display(
+            self.ranks.is_main, self.ranks.world, logging.log_level > 1, shows_bars=not logging.print_every
+        )
         with ExitStack() as stack:
-            stack.enter_context(process_group(self.ranks, self.device))
+            stack.enter_context(process_group(self.ranks, self.device, config.dist))
             resumed = resume_together(config, self.ranks)
             folder = resumed.folder if resumed else run_folder or new_run_folder(config.logging.folder)
             self.run_folder = Path(from_first_rank(str(folder)))
@@ -147,7 +152,7 @@ class Trainer:
                 "resume with the data that it was started with"
             )
         self.learner.load(checkpoint.model, checkpoint.optimizer, checkpoint.scaler, checkpoint.average)
-        self.epoch, self.steps = checkpoint.epoch, checkpoint.steps
+        self.epoch, self.steps, self._best_top_1 = checkpoint.epoch, checkpoint.steps, checkpoint.best_top_1
         if not checkpoint.progress or self.training_source is None:
             return
         self._progress = EpochProgress.from_dict(checkpoint.progress)
@@ -160,9 +165,9 @@ class Trainer:
         seconds = checkpoint.seconds if checkpoint else 0.0
         log = RunLog(self.run_folder, seconds, self.config.logging.log_folder)
         setup = describe_setup(self.device, self.ranks)
-        if checkpoint is None:
+        if checkpoint is None or not (self.run_folder / PARAMS).exists():
             log.write_params(self.config, config_name, setup)
-        elif not self.config.training.eval_only:
+        if checkpoint is not None and not self.config.training.eval_only:
             log.keep_epochs_before(checkpoint.epoch)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         precision, say = str(self.dtype).removeprefix("torch."), self._display.say
@@ -200,7 +205,8 @@ class Trainer:
                 break
             self.epoch, self._progress = self.epoch + 1, None
             every = self.config.training.checkpoint_every
-            if every and (self.epoch % every == 0 or self.epoch == epochs):
+            is_due = every and (self.epoch % every == 0 or self.epoch == epochs)
+            if is_due or (self._is_best and self.config.logging.export_folder):
                 self._save()
         if self.ranks.is_main:
             weights = plain_weights(self.learner.evaluated.state_dict())
@@ -243,6 +249,7 @@ class Trainer:
         title = f"epoch {epoch + 1}/{training.epochs} {sizes.side} px"
         images_planned = begun.images + planned * sizes.batch_size * world
         seed_generators(training.seed, epoch, self.ranks.rank)
+        lines = self._step_lines(source, begun)
         self.learner.train()
         self._agreement.begin()
         with closing(source.epoch(epoch, sizes.side, sizes.batch_size)) as batches, ExitStack() as stack:
@@ -254,11 +261,20 @@ class Trainer:
                 seed_step(self.device, training.seed, epoch, self.ranks.rank, step)
                 rate = float(rates[step - begun.leg_steps])
                 loss = self.learner.step(images, labels, rate)
-                self._display.loss(loss, rate, step)
+                self._display.loss(loss, rate)
+                if lines is not None:
+                    lines.add(step, loss, self.learner.step_outputs, labels)
                 run.add(loss)
                 self.steps += 1
                 self._stop.can_save = True
                 self._save_where_agreed(run)
+
+    def _step_lines(self, source: Source, begun: EpochProgress) -> StepLines | None:
+        every = self.config.logging.print_every
+        if not every or not self.ranks.is_main:
+            return None
+        steps = begun.steps + self._steps_left(begun)
+        return StepLines(every, begun.epoch, steps, source.purpose.clock, self._display.say)
 
     def _traced(self, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
         """The batches, with a trace of the first ones that this process trains on where that is wanted."""
@@ -314,8 +330,12 @@ class Trainer:
                 steps=self.steps,
                 progress=self._progress.as_dict() if in_epoch else {},
                 source=self.training_source.state_dict() if in_epoch else {},
+                best_top_1=self._best_top_1,
             )
-            save_checkpoint(self.run_folder, checkpoint)
+            path = save_checkpoint(self.run_folder, checkpoint)
+            if self.config.logging.export_folder:
+                export_checkpoint(path, self.config.logging.export_folder, self._is_best)
+        self._is_best = False
 
     def _save_and_stop(self, number: int) -> NoReturn:
         self._save()
@@ -333,9 +353,12 @@ class Trainer:
     def validate(self) -> Scores:
         """Evaluate the model on the validation set: every image counts once, on any number of ranks."""
         asked = self.config.validation
-        return validate(
+        scores = validate(
             self.learner, self.validation_source, asked.resolution, self._agreement, self._display, asked.lr_tta
         )
+        if self.config.logging.print_every:
+            self._display.say(accuracy_line(scores.top_1, scores.top_5))
+        return scores
 
     def validate_plainly(self) -> dict[str, float]:
         """See `plain_validation.validate_plainly`."""
@@ -365,6 +388,8 @@ class Trainer:
         except StopAgreed as stop:
             # The epoch is trained: going on begins with its evaluation.
             self._save_and_stop(stop.number)
+        self._is_best = scores.top_1 > self._best_top_1
+        self._best_top_1 = max(scores.top_1, self._best_top_1)
         if self.log is None:
             return
         resolution, times = self._sizes(epoch).side, result.times

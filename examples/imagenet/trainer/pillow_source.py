@@ -19,7 +19,7 @@ from ffx.fields.rgb_image import IMAGE_MODES
 from ffx.reader import Reader
 
 from .errors import DataError
-from .folder_source import leave_signals_to_the_trainer, normalize, usable_cores
+from .folder_source import leave_signals_to_the_trainer, normalize, usable_cores, worker_context
 from .source import CENTER_CROP_RATIO, Batch, CountingSource, Purpose
 
 __all__ = ["PillowSource", "can_be_read_by_pillow"]
@@ -99,12 +99,14 @@ class PillowSource(CountingSource):
         purpose = self.purpose
         self._begin(epoch)
         images = _Stored(self.path, self._share())
+        workers = usable_cores() if purpose.num_workers < 0 else purpose.num_workers
         side = round(resolution / CENTER_CROP_RATIO)
         images.transform = Compose([Resize(side), CenterCrop(resolution), PILToTensor()])
         loader = DataLoader(
             images,
             batch_size=batch_size or purpose.batch_size,
-            num_workers=usable_cores() if purpose.num_workers < 0 else purpose.num_workers,
+            num_workers=workers,
+            multiprocessing_context=worker_context(workers),
             pin_memory=purpose.device.type == "cuda",
             worker_init_fn=leave_signals_to_the_trainer,
             generator=torch.Generator(),

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ffx.errors import FfxWarning
+
 __all__ = ["TRACED_STEPS", "traced"]
 
 TRACED_STEPS = 5
@@ -30,8 +32,13 @@ def traced(
     from torch.profiler import ProfilerActivity, profile, schedule
 
     def write(profiler: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        profiler.export_chrome_trace(str(path))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            profiler.export_chrome_trace(str(path))
+        except (OSError, RuntimeError) as error:
+            # A trace is no reason to lose a training.
+            warnings.warn(f"logging.profile: the trace cannot be written to {path}: {error}", FfxWarning, stacklevel=2)
+            return
         say(f"trace of {active} step{'s' if active > 1 else ''}: {path}")
 
     skipped = min(_SKIPPED_STEPS, max(steps - 2, 0))

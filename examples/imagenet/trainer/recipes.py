@@ -1,4 +1,4 @@
-"""The recipes of FFCV's ImageNet results for any number of epochs, and what FFCV reports of twelve of them.
+"""The recipes of FFCV's ImageNet results, and ffx's own, for any number of epochs; what FFCV reports of twelve of them.
 
 Their hyper-parameters were searched for at 30 epochs. For another number of epochs the schedule is stretched: the
 learning rate peaks at the same epoch and falls to 0 at the last one, and resolution begins to grow after three quarters
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "BLURPOOL_EPOCHS",
     "PUBLISHED",
+    "VARIANTS",
     "Published",
     "config_text",
     "make_config",
@@ -54,7 +54,14 @@ PUBLISHED = (
     Published("rn18", 24, "05b0053a-c036-4992-9c4e-f9ea662abfc5", 0.679, 0.881, 51.2),
     Published("rn18", 16, "08508b1c-ae7f-4022-9090-06a520f998c8", 0.655, 0.868, 34.8),
 )
-BLURPOOL_EPOCHS = (16, 24, 32, 40, 56, 88)
+_EPOCHS = (16, 24, 32, 40, 56, 88)
+
+# What is added to FFCV's published recipe.
+VARIANTS = {
+    "ffcv": "FFCV's published recipe",
+    "blurpool": "with BlurPool, as FFCV's later recipe has it",
+    "ffx": "with what pays beyond FFCV's recipe: docs/recipes.md",
+}
 
 _ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {
     "rn50": {
@@ -62,6 +69,8 @@ _ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {
         "lr": {"lr": 1.7},
         "training": {"batch_size": 512, "weight_decay": "0.0001", "distributed": 1},
         "dist": {"world_size": 8},
+        # A moving average over the last two epochs or less, by how many steps an epoch has.
+        "recipe": {"ema": 0.998},
     },
     "rn18": {
         "model": {"arch": "resnet18"},
@@ -69,6 +78,7 @@ _ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {
         # In this notation, because YAML in Python reads 5e-5 as text.
         "training": {"batch_size": 1024, "weight_decay": "0.00005", "distributed": 0},
         "dist": {"world_size": 1},
+        "recipe": {"ema": 0.999},
     },
 }
 
@@ -78,10 +88,10 @@ def published_by_uuid(uuid: str) -> Published | None:
     return next((row for row in PUBLISHED if row.uuid == uuid), None)
 
 
-def make_config(arch: str, epochs: int, blurpool: bool = False) -> dict[str, dict[str, Any]]:
-    """The recipe for `rn50` or `rn18`, stretched to `epochs`: options by section."""
-    own = _ARCHITECTURES[arch]
-    return {
+def make_config(arch: str, epochs: int, variant: str = "ffcv") -> dict[str, dict[str, Any]]:
+    """The recipe for `rn50` or `rn18` in one of `VARIANTS`, stretched to `epochs`: options by section."""
+    own, is_ffx = _ARCHITECTURES[arch], variant == "ffx"
+    config = {
         "model": own["model"],
         "resolution": {
             "min_res": 160,
@@ -98,26 +108,31 @@ def make_config(arch: str, epochs: int, blurpool: bool = False) -> dict[str, dic
             "momentum": 0.9,
             "label_smoothing": 0.1,
             **own["training"],
-            "use_blurpool": int(blurpool),
+            "use_blurpool": int(variant != "ffcv"),
+            **({"nesterov": 1, "no_decay": "norms_and_biases"} if is_ffx else {}),
         },
         "validation": {"resolution": 256, "lr_tta": 1},
         "dist": own["dist"],
     }
+    return {**config, "recipe": {**own["recipe"], "alternating_flip": 1}} if is_ffx else config
 
 
 def _rounded(value: float) -> int:
     return int(value + 0.5)
 
 
-def config_text(arch: str, epochs: int, blurpool: bool = False) -> str:
+def config_text(arch: str, epochs: int, variant: str = "ffcv") -> str:
     """The recipe as a YAML file."""
-    row = None if blurpool else next((row for row in PUBLISHED if (row.arch, row.epochs) == (arch, epochs)), None)
-    name = {"rn50": "ResNet-50", "rn18": "ResNet-18"}[arch] + (" with BlurPool" if blurpool else "")
+    row = next((row for row in PUBLISHED if (row.arch, row.epochs) == (arch, epochs)), None)
+    kind = {"ffcv": "", "blurpool": " with BlurPool", "ffx": ", ffx's recipe"}[variant]
+    name = {"rn50": "ResNet-50", "rn18": "ResNet-18"}[arch] + kind
     lines = [f"# {name}, {epochs} epochs; made by examples/imagenet/make_config.py."]
-    if row:
+    if variant == "ffx":
+        lines.append("# Chosen on small data (docs/recipes.md); not trained on ImageNet yet.")
+    if row and variant == "ffcv":
         scores = f"top-1 {row.top_1:.3f}, top-5 {row.top_5:.3f}"
         lines.append(f"# Reported by FFCV: {scores}, {row.minutes} minutes on {row.setup}.")
-    for section, options in make_config(arch, epochs, blurpool).items():
+    for section, options in make_config(arch, epochs, variant).items():
         lines.append(f"{section}:")
         lines.extend(f"  {key}: {value}" for key, value in options.items())
     return "\n".join(lines) + "\n"
@@ -127,6 +142,7 @@ def shipped_configs() -> dict[str, str]:
     """Every configuration file of the repository: path from its root -> text."""
     files = {f"{row.arch}_configs/{row.uuid}.yaml": config_text(row.arch, row.epochs) for row in PUBLISHED}
     for arch in _ARCHITECTURES:
-        for epochs in BLURPOOL_EPOCHS:
-            files[f"{arch}_configs/blurpool_{epochs}.yaml"] = config_text(arch, epochs, blurpool=True)
+        for epochs in _EPOCHS:
+            for variant in ("blurpool", "ffx"):
+                files[f"{arch}_configs/{variant}_{epochs}.yaml"] = config_text(arch, epochs, variant)
     return files

@@ -15,9 +15,19 @@ from .checkpoint import Checkpoint, find_checkpoint, find_newest_run, read_check
 from .config import ResolutionConfig, RunConfig, TrainerConfig
 from .distributed import Ranks, from_first_rank
 from .errors import CheckpointError
+from .runlog import PARAMS
 from .schedule import EpochSizes, sizes_of_epoch
 
-__all__ = ["AUTO", "DAMAGED", "Resumed", "check_same_training", "choose_run", "has_other_batches", "resume_together"]
+__all__ = [
+    "AUTO",
+    "DAMAGED",
+    "Resumed",
+    "check_same_training",
+    "choose_run",
+    "folder_of_run",
+    "has_other_batches",
+    "resume_together",
+]
 
 AUTO = "auto"
 DAMAGED = "checkpoint.damaged.pt"
@@ -38,13 +48,17 @@ _MAY_CHANGE = {
     "training.distributed",
     "training.device",
     "training.resume",
+    "training.compile",
     "training.checkpoint_every",
     "training.checkpoint_minutes",
     "training.allow_batch_change",
     "training.max_steps",
+    "training.start_epoch",
     "dist.world_size",
     "dist.address",
     "dist.port",
+    "dist.url",
+    "dist.backend",
 }
 _MAY_CHANGE_ALL = ("logging.", "validation.")
 _BATCH = "training.batch_size"
@@ -93,7 +107,15 @@ def resume_together(config: TrainerConfig, ranks: Ranks) -> Resumed | None:
         if found != digest:
             raise CheckpointError(f"{path}: rank {ranks.rank} and rank 0 read different files: use a shared folder")
     check_same_training(checkpoint, config, ranks)
-    return Resumed(checkpoint, Path(path).parent)
+    return Resumed(checkpoint, folder_of_run(config, Path(path), checkpoint))
+
+
+def folder_of_run(config: TrainerConfig, path: Path, checkpoint: Checkpoint | None = None) -> Path:
+    """Where the run of a checkpoint goes on: in its own folder, or for a copy of it elsewhere in `logging.folder`."""
+    if (path.parent / PARAMS).exists():
+        return path.parent.absolute()
+    checkpoint = checkpoint or read_checkpoint(path)[0]
+    return Path(config.logging.folder).expanduser().absolute() / checkpoint.uuid
 
 
 def _find(config: TrainerConfig) -> tuple[Checkpoint | None, str, str]:

@@ -51,7 +51,7 @@ class Telemetry:
         """Of the samples since the last call, by names that begin with `gpu_` or `process_`; none without samples."""
         if self._thread is None:
             return {}
-        self._sample()
+        self._sample_or_end()
         with self._lock:
             samples, self._samples = self._samples, []
         names = {name: None for sample in samples for name in sample}
@@ -69,12 +69,17 @@ class Telemetry:
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            try:
-                self._sample()
-            except Exception as error:
-                # A driver that fails must not end a training.
-                warnings.warn(f"telemetry ends here: {error!r}", FfxWarning, stacklevel=2)
-                return
+            self._sample_or_end()
+
+    def _sample_or_end(self) -> None:
+        if self._ended.is_set():
+            return
+        try:
+            self._sample()
+        except Exception as error:
+            # A driver that fails, or a full disk, must not end a training.
+            self._ended.set()
+            warnings.warn(f"telemetry ends here: {error!r}", FfxWarning, stacklevel=2)
 
     def _sample(self) -> None:
         with self._lock:

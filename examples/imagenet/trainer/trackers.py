@@ -138,8 +138,16 @@ def draw_curves(log: Path, out: Path) -> Path | None:
     """Draw loss, learning rate, resolution and accuracy of a run's log over its epochs.
 
     Returns:
-        `out`; `None` where matplotlib is not installed, or there is no epoch to draw.
+        `out`; `None` where matplotlib is not installed, there is no epoch to draw, or, with a warning, drawing failed.
     """
+    try:
+        return _draw_log(log, out)
+    except Exception as error:
+        _warn(f"{out.name} of this run is not drawn: {error!r}")
+        return None
+
+
+def _draw_log(log: Path, out: Path) -> Path | None:
     if importlib.util.find_spec("matplotlib") is None:
         return None
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line]

@@ -7,6 +7,7 @@ Text is accepted everywhere, because command lines hold nothing else and YAML re
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,11 +20,13 @@ __all__ = [
     "Stage",
     "Stages",
     "Switch",
+    "TcpAddress",
     "Text",
     "WholeNumber",
     "stages_of",
 ]
 
+_TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})")
 # The last three are of this trainer's own (`networks`).
 _USUAL_NETWORKS = ("resnet18", "resnet50", "scratch_resnet50", "cifar_resnet18", "cifar_resnet18_no_norm")
 _SWITCH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
@@ -100,6 +103,21 @@ class Switch:
         if text not in _SWITCH:
             raise ValueError(value)
         return _SWITCH[text]
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    """Where to listen, `tcp://HOST:PORT`, or nothing."""
+
+    expected: str = "tcp://HOST:PORT, or nothing"
+
+    def parse(self, value: Any) -> str:
+        """See `Check`."""
+        text = str(value)
+        found = _TCP.fullmatch(text)
+        if text and (found is None or not 0 < int(found[2]) < 2**16):
+            raise ValueError(value)
+        return text
 
 
 @dataclass(frozen=True)
