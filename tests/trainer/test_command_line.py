@@ -112,6 +112,7 @@ def test_every_option_is_read(name, by, options, tmp_path):
     # One option needs another one.
     others = {"resolution.start_ramp": "--resolution.end_ramp=50", "lr.warmup_epochs": "--lr.lr_schedule_type=step"}
     others["data.download"] = "--data.source=cifar10"
+    others["model.new_last_layer"] = "--model.pretrained=1"
     extra = [others[name]] if name in others else []
     given = f"--{name}={int(value) if isinstance(value, bool) else value}"
     if by == "file":

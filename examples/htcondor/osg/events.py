@@ -55,8 +55,8 @@ class Attempt:
         seconds = time - self._since
         if self._state in ("input", "output"):
             self.transfer += seconds
-        elif self._state == "compute" or (self._state == "saved" and state != "end"):
-            # Behind a transfer of output files the job goes on if it was for a checkpoint.
+        elif self._state == "compute" or (self._state == "saved" and state != "terminated"):
+            # Behind a transfer of output files the job goes on, unless that was the last thing it did.
             self.compute += seconds
         if state == "saved":
             self.kept = self.compute
@@ -71,7 +71,7 @@ class Attempt:
 
     def close(self, end: str, time: float, checkpointed: bool) -> None:
         """The attempt is over."""
-        self.enter("end", time)
+        self.enter(end, time)
         self.end = end
         if checkpointed or end not in ("evicted", "lost"):
             self.kept = self.compute
@@ -136,7 +136,6 @@ class Job:
         if self.attempts and not self.attempts[-1].end:
             self.attempts[-1].close(_ENDS[number], time, bool(event.get("Checkpointed", False)))
         if number == _TERMINATED:
-            self.current(time).end = "terminated"
             well = event.get("TerminatedNormally", False) and event.get("ReturnValue") == 0
             self.ended, self.outcome = time, "success" if well else "wrong"
         elif number == _HELD:
