@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def read_submit_description(path: Path, values: dict[str, str] | None = None) ->
     """
     try:
         text = path.read_text()
+        if not re.search(r"^\s*queue\b", text, re.MULTILINE | re.IGNORECASE):
+            raise ValueError("it queues no jobs")
         # As condor_submit does: what its command line says is there first, and a line of the file wins over it unless
         # the file asks whether it is there.
         given = "".join(f"{name} = {value}\n" for name, value in (values or {}).items())

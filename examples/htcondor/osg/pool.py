@@ -23,6 +23,8 @@ _MINUTE = 60.0
 ARCHIVE_GB = 137.0  # the document's
 # 1,281,167 images of 54 kB: writer/README.md, `500 1.0 90`.
 FILE_GB = 69.0
+# All later ones read the cache on the machine's disk.
+_EPOCHS = 5
 _PAUSE_SECONDS = 10 * _MINUTE
 _OUTPUT_SECONDS = 30.0
 _WRONG_COMPUTE_SECONDS = 0.2 * _HOUR
@@ -236,11 +238,12 @@ class _Playing:
             self._log.failed_shadow(self._number, self._time, "Error from slot1: a transfer of input files stalled")
             self._time += _PAUSE_SECONDS
 
-    def _stalled_ranges(self) -> float:
-        """Seconds that ranges wait for which others stand in line."""
+    def _wait_for_ranges(self) -> float:
+        """Seconds that computing waits for ranges: those that stall, and those of a site slower than the first epoch."""
         if not self._way.by_range:
             return 0.0
-        gigabytes, seconds = 0.0, 0.0
+        epoch = self._plan.compute / _EPOCHS
+        gigabytes, seconds = 0.0, max(FILE_GB * 1e9 / self._plan.bytes_a_second - epoch, 0.0)
         while True:
             gigabytes += self._plan.stalls[self._stall]
             self._stall += 1
@@ -251,7 +254,7 @@ class _Playing:
     def _compute(self, length: float, hard: bool) -> bool:
         """Run until the training is done (true), or for `length` seconds, when the job is evicted."""
         stop = self._time + length
-        self._time += self._times.start + self._stalled_ranges()
+        self._time += self._times.start + self._wait_for_ranges()
         period = self._way.checkpoint_minutes * _MINUTE or float("inf")
         kept = self._done
         while True:
