@@ -9,7 +9,9 @@ length that the server tells is all that is checked.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,8 +45,12 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     name = os.path.basename(urlsplit(given.url).path)
     if not name:
         raise ConfigurationError(f"{given.url}: expected the address of a file")
-    if given.timeout <= 0 or given.pause < 0:
-        raise ConfigurationError("--timeout: expected more than 0 seconds; --pause: at least 0")
+    if not 0 < given.timeout < math.inf:
+        raise ConfigurationError(f"--timeout: expected more than 0 seconds, found {given.timeout:g}")
+    if not 0 <= given.pause < math.inf:
+        raise ConfigurationError(f"--pause: expected at least 0 seconds, found {given.pause:g}")
+    if given.md5 and not re.fullmatch("[0-9a-fA-F]{32}", given.md5):
+        raise ConfigurationError(f"--md5: expected 32 hexadecimal digits, found {given.md5!r}")
     path = fetch(Archive(name, given.md5.lower()), given.url, given.output, given.pause, given.timeout)
     print(f"{path}: {path.stat().st_size:,} bytes, {'with the MD5 sum asked for' if given.md5 else 'not checked'}")
 

@@ -9,6 +9,7 @@ is too much or something is missing. Addresses (osdf://, https://) do not count.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
         "--limit", type=float, default=LIMIT_BYTES / 1e9, metavar="GB", help="in 10^9 bytes; default: 5"
     )
     given = parser.parse_args(arguments)
+    if not 0 < given.limit < math.inf:
+        raise ConfigurationError(f"--limit: expected more than 0 GB, found {given.limit:g}")
     values = {}
     for text in given.values:
         name, equals, value = text.partition("=")

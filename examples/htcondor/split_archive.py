@@ -10,6 +10,7 @@ The merged file has the very bytes of one that a single machine writes of the wh
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     parser.add_argument("--output", type=Path, default=Path("parts"), metavar="FOLDER", help="default: parts")
     parser.add_argument("--limit", type=float, default=4.5, metavar="GB", help="of a part, in 10^9 bytes; default: 4.5")
     given = parser.parse_args(arguments)
-    if given.limit <= 0:
+    if not 0 < given.limit < math.inf:
         raise ConfigurationError(f"--limit: expected more than 0 GB, found {given.limit:g}")
     for path in write_parts(ImageArchive(given.archive), given.output, int(given.limit * 1e9)):
         print(path, flush=True)

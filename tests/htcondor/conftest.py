@@ -25,3 +25,11 @@ SMALL = (
 def pictures(tmp_path_factory):
     """24 training and 4 validation pictures in 4 classes, as train/ and val/."""
     return write_classes(tmp_path_factory.mktemp("htcondor"), side=40, train=6)
+
+
+def status_of(main, *arguments):
+    """The exit status of a program, also where argparse ends it."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code

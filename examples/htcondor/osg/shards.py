@@ -106,12 +106,19 @@ class ArchivePart:
         members = [member for member in self.archive.members() if not member.is_folder]
         if not members or members[0].name != _ABOUT:
             raise ArchiveError(f"{path}: expected a part that split_archive.py made, found another archive")
-        about = json.loads(self.archive.read(members[0].start, members[0].size))
-        self.number, self.parts, self._samples = about["part"], about["parts"], about["samples"]
-        self.classes: list[str] = about["classes"]
-        numbers = {name: number for number, name in enumerate(self.classes)}
+        try:
+            about = json.loads(self.archive.read(members[0].start, members[0].size))
+            self.number, self.parts, self._samples = (int(about[name]) for name in ("part", "parts", "samples"))
+            self.classes: list[str] = [str(name) for name in about["classes"]]
+            numbers = {name: number for number, name in enumerate(self.classes)}
+            self._members = [(member, numbers[member.name.partition("/")[0]]) for member in members[1:]]
+            if not 0 <= self.number < self.parts:
+                raise ValueError(f"part {self.number} of {self.parts}")
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArchiveError(
+                f"{path}: expected a part that split_archive.py made, found a damaged one: {error!r}"
+            ) from error
         self._first, stop = extent_of_part(self.number, self.parts, self._samples)
-        self._members = [(member, numbers[member.name.partition("/")[0]]) for member in members[1:]]
         if len(self._members) != stop - self._first:
             raise ArchiveError(f"{path}: expected {stop - self._first} pictures, found {len(self._members)}")
 
