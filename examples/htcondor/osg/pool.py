@@ -239,7 +239,7 @@ class _Playing:
             self._time += _PAUSE_SECONDS
 
     def _wait_for_ranges(self) -> float:
-        """Seconds that computing waits for ranges: those that stall, and those of a site slower than the first epoch."""
+        """Seconds that computing waits: for ranges that stall, and for sites that are slower than the first epoch."""
         if not self._way.by_range:
             return 0.0
         epoch = self._plan.compute / _EPOCHS
