@@ -95,7 +95,7 @@ def test_archive_is_fetched_anew_and_computing_begins_anew(tmp_path):
 
 def test_checkpoint_of_a_signal_keeps_all_that_was_computed(tmp_path):
     _, account, _ = one(Way(checkpoint_minutes=30), tmp_path)
-    # Each checkpoint takes half a minute to travel, in which nothing is computed; so the eviction comes earlier in work.
+    # While a checkpoint travels, for half a minute, nothing is computed.
     assert account.preempted_compute == pytest.approx(0, abs=0.001)
     assert account.compute == pytest.approx(4, abs=0.001)
 

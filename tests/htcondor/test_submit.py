@@ -13,6 +13,8 @@ from tests.htcondor.conftest import PROGRAMS, status_of
 
 pytest.importorskip("htcondor2", reason="HTCondor's bindings read the descriptions: pip install htcondor")
 
+ARCHIVE = "osdf:///nrp/osdf/ILSVRC2012/ILSVRC2012_img_train.tar"
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
@@ -45,8 +47,8 @@ def test_training_asks_for_what_the_document_had():
         "request_memory": "20GB",
         "request_disk": "300GB",
         "MY.SingularityImage": '"osdf:///ospool/uc-shared/public/OSG-Staff/pytorch-2.1.1.sif"',
-        "arguments": '"train osdf:///nrp/osdf/ILSVRC2012/ILSVRC2012_img_train.tar --epochs 5 --save-model "',
-        "transfer_input_files": "ffx.tar.gz, osdf:///nrp/osdf/ILSVRC2012/ILSVRC2012_img_train.tar",
+        "arguments": f'"train {ARCHIVE} --epochs 5 --log-interval 1 --save-model "',
+        "transfer_input_files": f"ffx.tar.gz, {ARCHIVE}",
         "transfer_output_files": "imagenet_resnet50.pt",
     }
     assert {key: found[key] for key in expected} == expected
@@ -76,7 +78,7 @@ def test_training_checkpoints_by_itself_and_held_transfers_are_tried_again():
 
 def test_values_of_the_command_line_win():
     _, found = values_of("imagenet.sub", data="https://x/train.ffcv", fetch="job", options="--lr 0.1", image="my.sif")
-    assert found["arguments"] == '"train https://x/train.ffcv --epochs 5 --save-model --lr 0.1"'
+    assert found["arguments"] == '"train https://x/train.ffcv --epochs 5 --log-interval 1 --save-model --lr 0.1"'
     assert found["transfer_input_files"] == "ffx.tar.gz, "
     assert found["MY.SingularityImage"] == '"my.sif"'
 
