@@ -140,7 +140,8 @@ def test_file_is_read_by_ranges_where_it_lies(scratch, tmp_path):
         address = server.url("train.ffcv")
         status, _, said = run(scratch, "train", address, *SMALL, "--save-model", VAL_DATA=address)
         assert status == 0, said
-        assert server.bytes_asked >= len(content) // 2
+        # The pictures, and not all of a file that is mostly empty pages.
+        assert 24 * 40 * 40 * 3 <= server.bytes_asked < len(content)
     assert names(scratch) == ["imagenet.sh", MODEL]
     # One that HTCondor brought.
     shutil.copy(tmp_path / "train.ffcv", scratch)

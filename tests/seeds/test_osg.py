@@ -41,7 +41,7 @@ OBSERVATIONS = {
     "It took one week to complete 100 ML training jobs, using 685 GPU hours": "100 jobs in 7.0 days, 686.2 GPU hours",
     "Approximately 80% of the jobs were successful": "79.0% of the jobs (79) were successful",
     "while 20% failed": "21.0% failed",
-    "Only 47% of the total wallclock time was spent on successful computing": "46.4% of the time was successful computing",
+    "47% of the total wallclock time was spent on successful computing": "46.4% of the time was successful computing",
     "7% spent on file transfers, leading to a 14% file transfer overhead": "6.7% file transfers: an overhead of 14.4%",
     "44% of total time was wasted on retried file transfers": "44.0% retried file transfers",
     "preemption caused minimal waste": "2.4% preemption",
