@@ -1,7 +1,6 @@
 """The simulated pool as a program: real trainings in it are killed, and what they took is taken again."""
 
 import json
-import sys
 
 import pytest
 
@@ -11,9 +10,8 @@ pytest.importorskip("htcondor2", reason="HTCondor's bindings read the logs: pip 
 
 
 @pytest.mark.slow
-def test_pool_with_a_real_training(tmp_path, monkeypatch, capsys):
+def test_pool_with_a_real_training(tmp_path, capsys):
     out = tmp_path / "pool.jsonl"
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "pool"])
     arguments = ["pool", "--jobs", "10", "--real", "1", "--other-seeds", "2", "--out", str(out)]
     assert main(arguments) == 0
     said = capsys.readouterr()
@@ -22,19 +20,7 @@ def test_pool_with_a_real_training(tmp_path, monkeypatch, capsys):
     assert [row["way"] for row in rows] == ["archive", "archive, checkpoints", "ranges", "ranges, checkpoints"]
     assert all(row["account"]["jobs"] == 10 for row in rows)
     # Another time with the same times, and without a training.
-    again = [
-        "pool",
-        "--jobs",
-        "10",
-        "--other-seeds",
-        "2",
-        "--times",
-        str(out),
-        "--out",
-        str(out),
-        "--logs",
-        str(tmp_path),
-    ]
+    again = [*arguments, "--times", str(out), "--logs", str(tmp_path)]
     assert main(again) == 0
     later = [json.loads(line) for line in out.read_text().splitlines()[4:]]
     assert [row["account"] for row in later] == [row["account"] for row in rows]
