@@ -1,13 +1,16 @@
 """Unpack ILSVRC2012's archives into class folders, by several threads, so that a rerun goes on where one ended.
 
 Each file is written under another name and renamed when it is whole. A split's folder appears under its own name when
-everything is in it; until then it is `.train.part`, where a rerun finds what is there already.
+everything is in it and on the disk; until then it is `.train.part`, where a rerun finds what is there already. It
+judges files by their size, or, if the system was started anew in between (the power failed, say), by their bytes.
 
 Threads and not processes: nearly all of the time is the system's, which other threads do not wait for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -29,6 +32,7 @@ _VAL_FILES_A_TASK = 250
 _SECONDS_BETWEEN_LOOKS = 0.2
 # Beside its bytes a file takes what its last block has to spare.
 _ROOM = 1.03
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class ExtractionError(FfxError, RuntimeError):
@@ -64,6 +68,8 @@ def train_tasks(archive: TarArchive) -> list[Task]:
     for member in archive.members():
         if member.is_folder or "/" in member.name or not member.name.endswith(".tar"):
             raise ArchiveError(f"{archive.path}: expected one tar archive for each class, found {member.name}")
+        if member.name[:-4] in ("", ".", ".."):
+            raise ArchiveError(f"{archive.path}: expected archives named after their classes, found {member.name}")
         tasks.append(Task(member.name, member.size, member.name[:-4], member))
     if not tasks:
         raise ArchiveError(f"{archive.path}: expected one tar archive for each class, found an empty archive")
@@ -100,6 +106,8 @@ class _Work:
 
     archive: TarArchive
     folder: Path
+    # Whether bytes are compared of what is there in its full size.
+    compare: bool = False
     end: threading.Event = field(default_factory=threading.Event)
     # Counted by each thread for itself: [bytes, files, files that were there].
     counts: dict[int, list[int]] = field(default_factory=dict)
@@ -113,7 +121,7 @@ class _Work:
         for member, folder in self._files(task):
             if self.end.is_set():
                 return
-            was_there = _write(self.archive, member, self.folder / folder / member.name)
+            was_there = _write(self.archive, member, self.folder / folder / member.name, self.compare)
             own[0] += member.size
             own[1] += 1
             own[2] += was_there
@@ -135,12 +143,13 @@ class _Work:
         return sum(own[which] for own in list(self.counts.values()))
 
 
-def _write(archive: TarArchive, member: TarMember, path: Path) -> bool:
-    """Write a file if there is none of its size; whether there was one."""
+def _write(archive: TarArchive, member: TarMember, path: Path, compare: bool) -> bool:
+    """Write a file if there is none of its size (and bytes); whether there was one."""
     try:
         status = os.lstat(path)
         if stat.S_ISREG(status.st_mode) and status.st_size == member.size:
-            return True
+            if not compare or path.read_bytes() == archive.read(member.start, member.size):
+                return True
     except FileNotFoundError:
         if "/" in member.name:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +164,44 @@ def _write(archive: TarArchive, member: TarMember, path: Path) -> bool:
         os.close(descriptor)
     os.replace(part, path)
     return False
+
+
+def _boot() -> str:
+    """What this start of the system is called; empty where it has no name."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _begin(part: Path, stamp: Path) -> bool:
+    """Make the folder, or find it; whether what is in it may have suffered, since the system was started anew."""
+    try:
+        part.mkdir()
+    except FileExistsError:
+        # The first run's stamp stays: what this run does not come to has to be compared by the next.
+        return not (stamp.is_file() and stamp.read_text() == _boot() != "")
+    stamp.write_text(_boot())
+    return False
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second run, which would write to the same unfinished files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                # Some network disks cannot lock a folder.
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise ExtractionError(f"{folder}: another run unpacks to it: wait for its end, or end it") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _bytes_below(folder: Path) -> int:
@@ -189,19 +236,30 @@ def unpack(split: str, archive: TarArchive, tasks: list[Task], output: Path, thr
     """
     whole, part = output / split, output / f".{split}.part"
     output.mkdir(parents=True, exist_ok=True)
-    folder = whole if whole.exists() else part
-    folder.mkdir(exist_ok=True)
+    stamp = output / f".{split}.boot"
+    folder, compare = (whole, False) if whole.exists() else (part, _begin(part, stamp))
+    with _alone(folder):
+        counts = _fill(_Work(archive, folder, compare), split, tasks, threads)
+        if counts[0] > counts[1]:
+            # The name `whole` says that all of it is there, also after a power cut.
+            os.sync()
+        if folder == part:
+            part.rename(whole)
+        stamp.unlink(missing_ok=True)
+    return counts
+
+
+def _fill(work: _Work, split: str, tasks: list[Task], threads: int) -> tuple[int, int]:
+    """Write what is missing; see `unpack`."""
+    folder = work.folder
     size = sum(task.size for task in tasks)
     _check_room(folder, size)
     for name in sorted({name for task in tasks for _, name in task.files}):
         (folder / name).mkdir(exist_ok=True)
-    work = _Work(archive, folder)
     problems = _run_all(work, tasks, threads, split, size)
     if problems:
         shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
         raise ExtractionError("\n".join([*shown, f"what could be unpacked is in {folder}; a rerun goes on from there"]))
-    if folder == part:
-        part.rename(whole)
     return work.total(1), work.total(2)
 
 

@@ -71,6 +71,10 @@ def read_devkit(path: Path) -> dict[str, str]:
             truth = _content(tar, names["ILSVRC2012_validation_ground_truth.txt"]).decode("ascii").split()
             synsets = loadmat(io.BytesIO(_content(tar, names["meta.mat"])), squeeze_me=True)["synsets"]
         by_number = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets.reshape(-1)}
+        for name in by_number.values():
+            # Folders are named after them.
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(f"expected a class such as n01440764, found {name!r}")
         return {f"ILSVRC2012_val_{at:08d}.JPEG": by_number[int(number)] for at, number in enumerate(truth, 1)}
     except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError) as error:
         raise ArchiveError(

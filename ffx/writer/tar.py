@@ -211,13 +211,15 @@ class _Headers:
         records = {}
         while data:
             digits = data.partition(b" ")[0]
-            length = int(digits) if digits.isdigit() else 0
+            length = int(digits) if _is_number(digits) else 0
             key, equals, value = data[len(digits) + 1 : length].partition(b"=")
             if not equals or length > len(data):
                 self._refuse(f"expected a header's record, found {data[:40]!r}")
             records[_text(key)] = _text(value[:-1])
             data = data[length:]
-        if not records.get("size", "0").isdigit():
+        if any(key.startswith("GNU.sparse.") for key in records):
+            self._refuse("expected plain files, found a sparse one: pack it anew without --sparse")
+        if not _is_number(records.get("size", "0")):
             self._refuse(f"expected a number as size, found {records['size']!r}")
         return records
 
@@ -242,3 +244,8 @@ class _Headers:
 
 def _text(field: bytes) -> str:
     return os.fsdecode(field.split(b"\0", 1)[0])
+
+
+def _is_number(text: str | bytes) -> bool:
+    """Whether `int` takes it: not every digit of Unicode, nor any number of digits."""
+    return text.isascii() and text.isdigit() and len(text) < 20

@@ -196,6 +196,25 @@ def test_hostile_records_of_a_pax_header(make_tar):
             TarArchive(good).members()
 
 
+@pytest.mark.parametrize("size", ["²", "9" * 5000, "-1", "1_0", ""])
+def test_pax_size_that_is_no_number(make_tar, size):
+    path = make_tar(("a.jpg", b"1", {"pax_headers": {"size": size}}), format=tarfile.PAX_FORMAT)
+    with pytest.raises(ArchiveError, match="expected a number as size"):
+        TarArchive(path).members()
+
+
+def test_sparse_file_of_a_pax_archive_is_refused(tmp_path):
+    """Its map stands before its bytes: read as a plain file it would be another one."""
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate(1 << 20)
+        file.write(b"1")
+    for version in ("0.0", "0.1", "1.0"):
+        command = ["tar", "--format=posix", "--sparse", f"--sparse-version={version}", "-cf", "x.tar", "a.jpg"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        with pytest.raises(ArchiveError, match="expected plain files, found a sparse one"):
+            TarArchive(tmp_path / "x.tar").members()
+
+
 def test_name_that_comes_twice(make_tar):
     with pytest.raises(ArchiveError, match=r"each name once, found n01/a\.jpg twice"):
         TarArchive(make_tar(("n01/a.jpg", b"1", {}), ("./n01//a.jpg", b"2", {}))).members()

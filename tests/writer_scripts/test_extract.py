@@ -125,7 +125,7 @@ def test_killed_at_any_moment_it_goes_on(archives, tree, tmp_path, seed):
         assert done.returncode == -signal.SIGKILL, done.stderr
         there = files_below(output)
         for name, data in there.items():
-            if not name.endswith(".part"):
+            if not name.endswith((".part", ".boot")):
                 assert tree[name.replace(".train.part", "train").replace(".val.part", "val")] == data
         # A folder has its name only with everything in it.
         if (output / "train").exists():
@@ -151,6 +151,35 @@ def test_partial_and_missing_files_are_mended(extract, tree, tmp_path):
     (tmp_path / "out" / "train" / "notes.txt").write_text("mine")
     assert "35 pictures, 32 of them there before" in extract()
     assert files_below(tmp_path / "out") == {**tree, "train/notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("boot", ["started anew", "the same", None])
+def test_after_a_power_cut_bytes_are_compared(extract, tree, tmp_path, monkeypatch, boot):
+    """A file can have its length and none of its bytes then; before it, and where all is whole, sizes say enough."""
+    monkeypatch.setattr(extraction, "_BOOT", tmp_path / "boot_id")
+    (tmp_path / "boot_id").write_text("the same\n")
+    extract()
+    out = tmp_path / "out"
+    assert not list(out.glob(".*"))
+    (out / "train").rename(out / ".train.part")
+    (out / ".train.boot").write_text("the same")
+    name = min(tree)
+    emptied = bytes(len(tree[name]))
+    (out / name.replace("train", ".train.part")).write_bytes(emptied)
+    if boot is None:
+        (tmp_path / "boot_id").unlink()
+    else:
+        (tmp_path / "boot_id").write_text(boot)
+    extract(run_type="train")
+    assert files_below(out) == {**tree, name: emptied if boot == "the same" else tree[name]}
+
+
+def test_second_run_at_the_same_time_is_refused(extract, tree, tmp_path):
+    (tmp_path / "out" / ".train.part").mkdir(parents=True)
+    with extraction._alone(tmp_path / "out" / ".train.part"):
+        assert ".train.part: another run unpacks to it" in extract(1)
+    extract()
+    assert files_below(tmp_path / "out") == tree
 
 
 def with_damage(archives, tmp_path, split, damage):
@@ -212,10 +241,10 @@ def test_hostile_inner_archive_writes_nothing_of_its_class(extract, tmp_path, na
         add_member(tar, "n01.tar", inner.getvalue())
     printed = extract(1, train_tar=hostile, run_type="train")
     assert f"{hostile}: n01.tar: at offset" in printed and repr(name) in printed
-    assert {path.name for path in tmp_path.rglob("*")} == {"hostile.tar", "out", ".train.part", "n01"}
+    assert {path.name for path in tmp_path.rglob("*")} == {"hostile.tar", "out", ".train.part", ".train.boot", "n01"}
 
 
-@pytest.mark.parametrize("name", ["../n01.tar", "x/n01.tar", "readme.txt"])
+@pytest.mark.parametrize("name", ["../n01.tar", "x/n01.tar", "readme.txt", ".tar", "..tar", "...tar"])
 def test_hostile_outer_archive_writes_nothing(extract, tmp_path, name):
     with tarfile.open(tmp_path / "hostile.tar", "w") as tar:
         add_member(tar, name, b"")
@@ -228,7 +257,7 @@ def test_disk_without_room_is_said_first(extract, monkeypatch, tmp_path):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(extraction.shutil, "disk_usage", lambda _: usage)
     assert "expected room for" in extract(1)
-    assert not files_below(tmp_path / "out")
+    assert files_below(tmp_path / "out").keys() == {".train.boot"}
 
 
 def test_what_is_there_needs_no_room(extract, monkeypatch, tree, tmp_path):
@@ -337,6 +366,13 @@ def test_devkit_says_the_same_as_the_script(extract, archives, tree, tmp_path):
     assert read_devkit(devkit) == classes
     extract(valprep_script=None, devkit=devkit)
     assert files_below(tmp_path / "out") == tree
+    synsets["WNID"][0] = "../outside"
+    scipy_io.savemat(tmp_path / "meta.mat", {"synsets": synsets})
+    with tarfile.open(tmp_path / "hostile.tar.gz", "w:gz") as tar:
+        add_member(tar, "data/meta.mat", (tmp_path / "meta.mat").read_bytes())
+        add_member(tar, "data/ILSVRC2012_validation_ground_truth.txt", truth.encode())
+    with pytest.raises(ArchiveError, match=r"expected a class such as n01440764, found '\.\./outside'"):
+        read_devkit(tmp_path / "hostile.tar.gz")
     with pytest.raises(ArchiveError, match=r"expected ILSVRC2012_devkit_t12\.tar\.gz with"):
         read_devkit(archives.val_tar)
     (tmp_path / "text").write_text("no archive")
