@@ -65,6 +65,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Play the pool every way; print a Markdown table and append a row for each to `options.out`."""
+    if options.jobs < 1 or min(options.real, options.other_seeds) < 0:
+        raise SystemExit("benchmarks: pool: expected at least one job, and no negative numbers of anything")
     share = options.jobs / Pool.jobs
     pool = replace(Pool(), jobs=options.jobs, held=round(Pool.held * share), wrong=round(Pool.wrong * share))
     plans = make_plans(pool, options.seed)

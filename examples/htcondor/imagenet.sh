@@ -92,7 +92,7 @@ get_code() {
         if ! "$python" -c "import numba, cv2, fastargs, torch" 2> /dev/null; then
             # The image's torch was built for the image's NumPy.
             "$python" -c "import numpy; print('numpy==' + numpy.__version__)" > constraints.txt &&
-                run "$python" -m pip install --quiet --user --constraint constraints.txt "$FFX_HOME[remote]" || return
+                run "$python" -m pip install --quiet --user --constraint constraints.txt "${FFX_HOME}[remote]" || return
         fi
     fi
     export PYTHONPATH="$FFX_HOME${PYTHONPATH:+:$PYTHONPATH}"

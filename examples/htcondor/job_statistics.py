@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from string import Formatter
 
 import osg  # noqa: F401
 from osg.accounting import account_of, observations, table
@@ -41,12 +42,23 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     given = parser.parse_args(arguments)
     if given.gpus < 1:
         raise ConfigurationError(f"--gpus: expected at least 1, found {given.gpus}")
-    if given.outputs and "{process}" not in given.outputs:
-        raise ConfigurationError(f"--outputs {given.outputs}: expected a path with {{process}} in it")
+    if given.outputs:
+        _check_pattern(given.outputs)
     account = account_of(read_logs(given.logs, missing_outputs(given.outputs) if given.outputs else None))
     print(f"{table(account)}\n\n{observations(account, given.gpus)}")
     if given.json:
         given.json.write_text(json.dumps(account.as_dict(), indent=1) + "\n")
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
+    except ValueError:
+        names = set()
+    if "process" not in names or names - {"cluster", "process"}:
+        raise ConfigurationError(
+            f"--outputs {pattern}: expected a path with {{process}} in it, and with nothing else in braces but {{cluster}}"
+        )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ def test_pool_with_a_real_training(tmp_path, capsys):
     ]
 
 
+@pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--real", "-1"], ["--other-seeds", "-1"]])
+def test_numbers_that_mean_nothing_are_errors(arguments):
+    with pytest.raises(SystemExit, match="expected at least one job"):
+        main(["pool", *arguments])
+
+
 def test_times_of_no_run_are_an_error(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"benchmark": "loader"}\n')
     with pytest.raises(SystemExit, match="expected rows of `pool`, found none"):

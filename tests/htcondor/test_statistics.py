@@ -10,6 +10,7 @@ from osg.accounting import account_of
 from osg.event_log import EventLog
 from osg.events import read_logs
 
+from tests.htcondor.conftest import status_of
 from tests.htcondor.document_log import HOUR, Story, write_document_log
 
 pytest.importorskip("htcondor2", reason="HTCondor's bindings read the logs: pip install htcondor")
@@ -169,8 +170,21 @@ def test_outputs_are_looked_at(tmp_path, capsys):
     assert main([str(tmp_path / "log"), "--outputs", pattern, "--json", str(tmp_path / "figures")]) == 0
     figures = json.loads((tmp_path / "figures").read_text())
     assert (figures["successes"], figures["wrong"], figures["wrong_compute"]) == (1, 2, 2.0)
-    assert main([str(tmp_path / "log"), "--outputs", "model.pt"]) == 2
-    assert "expected a path with {process} in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--outputs", "model.pt"], "--outputs model.pt: expected a path with {process} in it"),
+        (["--outputs", "{process}.{job}.pt"], "with nothing else in braces but {cluster}"),
+        (["--outputs", "{process"], "--outputs {process: expected a path with {process} in it"),
+        (["--gpus", "0"], "--gpus: expected at least 1, found 0"),
+        (["--gpus", "x"], "invalid int value: 'x'"),
+    ],
+)
+def test_mistakes_in_arguments_are_errors(arguments, message, document_log, capsys):
+    assert status_of(main, document_log, *arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["nothing", "no log", "in the middle"])

@@ -274,6 +274,28 @@ def test_code_comes_as_an_archive(scratch, archive):
     assert names(scratch) == ["imagenet.sh", MODEL]
 
 
+def test_what_the_image_lacks_is_installed_beside_its_own_packages(scratch, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        '  *"import numba"*) exit 1 ;;\n'
+        "  *numpy*) echo numpy==1.24.3 ;;\n"
+        f'  *) echo "$PYTHONUSERBASE: $*" >> {tmp_path}/called; cat constraints.txt >> {tmp_path}/called; exit 1 ;;\n'
+        "esac\n"
+    )
+    python.chmod(0o755)
+    (tmp_path / "empty").mkdir()
+    with tarfile.open(scratch / "ffx.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "empty", ".")
+    status, _, said = run(scratch, "train", "none.tar", FFX_HOME=None, PYTHON=str(python))
+    assert status == 1, said
+    called = (tmp_path / "called").read_text().splitlines()
+    pip = "-m pip install --quiet --user --constraint constraints.txt"
+    assert called == [f"{scratch}/packages: {pip} {scratch}/code[remote]", "numpy==1.24.3"]
+    assert names(scratch) == ["imagenet.sh"]
+
+
 @pytest.mark.slow
 def test_job_of_a_part_brings_its_shard(scratch, tmp_path):
     from osg.shards import write_parts
