@@ -22,6 +22,7 @@ cd "$here" || exit 1
 python="${PYTHON:-python3}"
 child=0
 ticker=0
+command="${1:-}"
 
 # The shell would act on a signal only when the command in front of it has ended: so that runs behind, and gets it at once.
 asked=0
@@ -68,13 +69,14 @@ tick() {
 clean_up() {
     status=$?
     [ "$ticker" -ne 0 ] && kill "$ticker" 2> /dev/null
-    if [ "$status" -eq "$CHECKPOINTED" ]; then
-        # The job goes on here, or HTCondor removes all of it. Something has to be there under this name
-        # when it transfers what an evicted job has.
+    # A job that stopped at a checkpoint goes on here, or HTCondor removes all of it.
+    if [ "$status" -ne "$CHECKPOINTED" ]; then
+        rm -rf data training_sample code packages cache checkpoints constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
+    fi
+    if [ "$command" = train ]; then
+        # HTCondor holds a job that lacks one of its output files, instead of telling how it ended.
+        mkdir -p checkpoints
         [ -e imagenet_resnet50.pt ] || : > imagenet_resnet50.pt
-    else
-        rm -rf data training_sample code packages cache constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
-        [ "$status" -eq 0 ] && rm -rf checkpoints
     fi
     exit "$status"
 }
@@ -138,16 +140,15 @@ shard() {
     mv shard-*.ffcv "$(basename "$1" .tar).ffcv"
 }
 
-case "${1:-}" in
+case "$command" in
     train | shard)
-        command="$1"
         shift
         [ $# -gt 0 ] || { echo "imagenet.sh: $command: expected the data" >&2; exit 2; }
         get_code || exit
         "$command" "$@"
         ;;
     *)
-        echo "imagenet.sh: expected train DATA or shard PART, found '${1:-}'" >&2
+        echo "imagenet.sh: expected train DATA or shard PART, found '$command'" >&2
         exit 2
         ;;
 esac

@@ -57,7 +57,7 @@ def _check_pattern(pattern: str) -> None:
         names = set()
     if "process" not in names or names - {"cluster", "process"}:
         raise ConfigurationError(
-            f"--outputs {pattern}: expected a path with {{process}} in it, and with nothing else in braces but {{cluster}}"
+            f"--outputs {pattern}: expected a path with {{process}} in it, and with no other braces but {{cluster}}"
         )
 
 

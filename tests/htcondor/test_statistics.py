@@ -176,7 +176,7 @@ def test_outputs_are_looked_at(tmp_path, capsys):
     "arguments, message",
     [
         (["--outputs", "model.pt"], "--outputs model.pt: expected a path with {process} in it"),
-        (["--outputs", "{process}.{job}.pt"], "with nothing else in braces but {cluster}"),
+        (["--outputs", "{process}.{job}.pt"], "with no other braces but {cluster}"),
         (["--outputs", "{process"], "--outputs {process: expected a path with {process} in it"),
         (["--gpus", "0"], "--gpus: expected at least 1, found 0"),
         (["--gpus", "x"], "invalid int value: 'x'"),

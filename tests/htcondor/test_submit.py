@@ -49,7 +49,7 @@ def test_training_asks_for_what_the_document_had():
         "MY.SingularityImage": '"osdf:///ospool/uc-shared/public/OSG-Staff/pytorch-2.1.1.sif"',
         "arguments": f'"train {ARCHIVE} --epochs 5 --log-interval 1 --save-model "',
         "transfer_input_files": f"ffx.tar.gz, {ARCHIVE}",
-        "transfer_output_files": "imagenet_resnet50.pt",
+        "transfer_output_files": "imagenet_resnet50.pt, checkpoints",
     }
     assert {key: found[key] for key in expected} == expected
 

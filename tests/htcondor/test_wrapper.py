@@ -24,6 +24,8 @@ from tests.pictures import make_picture
 from tests.remote.server import HostileServer
 
 MODEL = "imagenet_resnet50.pt"
+# Whatever becomes of a job, HTCondor finds the output files that it was told of.
+OUTPUTS = ["checkpoints", "imagenet.sh", MODEL]
 
 
 @pytest.fixture
@@ -86,7 +88,8 @@ def test_job_brings_its_model_and_nothing_else(scratch, archive):
     assert status == 0, said
     assert "data/train: 24 files" in shown
     assert "Epoch: [1][6/6]" in shown
-    assert names(scratch) == ["imagenet.sh", MODEL]
+    assert names(scratch) == OUTPUTS
+    assert not list((scratch / "checkpoints").iterdir())
     assert "fc.weight" in torch.load(scratch / MODEL, weights_only=True)
 
 
@@ -97,7 +100,7 @@ def test_zip_archive_is_taken_as_well(scratch, pictures):
             file.write(picture, f"train/{picture.relative_to(pictures / 'train')}")
     status, _, said = run(scratch, "train", "train.zip", *SMALL, "--max-steps", "1", "--save-model")
     assert status == 0, said
-    assert names(scratch) == ["imagenet.sh", MODEL]
+    assert names(scratch) == OUTPUTS
 
 
 @pytest.mark.slow
@@ -119,7 +122,7 @@ def test_job_fetches_its_archive_itself(scratch, archive):
         digest = hashlib.md5(archive.read_bytes()).hexdigest()
         status, _, said = run(scratch, "train", address, *SMALL, "--max-steps", "1", "--save-model", DATA_MD5=digest)
         assert status == 0, said
-        assert names(scratch) == ["imagenet.sh", MODEL]
+        assert names(scratch) == OUTPUTS
         (scratch / MODEL).unlink()
         status, _, said = run(scratch, "train", address, *SMALL, "--max-steps", "1", DATA_MD5="0" * 32)
         assert status == 1
@@ -142,7 +145,7 @@ def test_file_is_read_by_ranges_where_it_lies(scratch, tmp_path):
         assert status == 0, said
         # The pictures, and not all of a file that is mostly empty pages.
         assert 24 * 40 * 40 * 3 <= server.bytes_asked < len(content)
-    assert names(scratch) == ["imagenet.sh", MODEL]
+    assert names(scratch) == OUTPUTS
     # One that HTCondor brought.
     shutil.copy(tmp_path / "train.ffcv", scratch)
     (scratch / MODEL).unlink()
@@ -179,7 +182,7 @@ def test_evicted_job_ends_with_85_and_goes_on_elsewhere(number, scratch, archive
     status, shown, said = run(other, "train", archive.name, *flags)
     assert status == 0, said
     assert "Epoch: [0][1/6]" not in shown
-    assert names(other) == ["imagenet.sh", MODEL]
+    assert names(other) == OUTPUTS
     assert (other / MODEL).stat().st_size > 0
 
 
@@ -221,13 +224,14 @@ def test_signal_while_the_code_is_made_ready_asks_for_another_start(scratch, arc
         ("train.ffcv", ("--val-data", "train.ffcv"), "train.ffcv"),
     ],
 )
-def test_failed_job_cleans_up_and_keeps_what_it_had_saved(data, flags, message, scratch):
+def test_failed_job_cleans_up(data, flags, message, scratch):
     (scratch / "damaged.tar").write_bytes(b"\1" * 2000)
-    (scratch / "checkpoints").mkdir()
     status, _, said = run(scratch, "train", data, *SMALL, *flags)
     assert status == 1
     assert message in said
-    assert names(scratch) == ["checkpoints", "imagenet.sh"]
+    assert names(scratch) == OUTPUTS
+    assert (scratch / MODEL).stat().st_size == 0
+    assert not list((scratch / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -271,7 +275,7 @@ def test_code_comes_as_an_archive(scratch, archive):
         scratch, "train", archive.name, *SMALL, "--max-steps", "1", "--save-model", FFX_HOME=None, PYTHONPATH=None
     )
     assert status == 0, said
-    assert names(scratch) == ["imagenet.sh", MODEL]
+    assert names(scratch) == OUTPUTS
 
 
 def test_what_the_image_lacks_is_installed_beside_its_own_packages(scratch, tmp_path):
@@ -293,7 +297,7 @@ def test_what_the_image_lacks_is_installed_beside_its_own_packages(scratch, tmp_
     called = (tmp_path / "called").read_text().splitlines()
     pip = "-m pip install --quiet --user --constraint constraints.txt"
     assert called == [f"{scratch}/packages: {pip} {scratch}/code[remote]", "numpy==1.24.3"]
-    assert names(scratch) == ["imagenet.sh"]
+    assert names(scratch) == OUTPUTS
 
 
 @pytest.mark.slow
