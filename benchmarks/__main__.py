@@ -20,6 +20,7 @@ COMMANDS = (
     "verification",
     "writer",
     "archives",
+    "pool",
     "feeding",
     "timetable",
     "device_crop",

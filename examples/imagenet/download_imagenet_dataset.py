@@ -18,56 +18,21 @@ ImageNet's checksums are an error.
 from __future__ import annotations
 
 import argparse
-import errno
-import hashlib
-import os
-import re
 import shutil
-import sys
 import tarfile
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
-from tqdm import tqdm
+from downloads import Archive, fetch, md5_of
 from trainer.errors import ConfigurationError, DataError
 from trainer.program import run_program
 
 __all__ = ["ARCHIVES", "IMAGENETTE", "Archive", "fetch", "main", "md5_of", "unpack_imagenette"]
 
 PROGRAM = "download_imagenet_dataset.py"
-_CHUNK_BYTES = 1 << 20
-_ATTEMPTS = 6
-_TIMEOUT_SECONDS = 60
-_LONGEST_WAIT_SECONDS = 60
-_RANGE_WRONG = 416
-# Of the client's side: trying again changes nothing. These two may pass.
-_MAY_PASS = (408, 429)
 
-
-@dataclass(frozen=True)
-class Archive:
-    """A file as it should be; the MD5 sums are ImageNet's and torchvision's.
-
-    Attributes:
-        name: of the file.
-        md5: its checksum.
-        url: where it is, where everybody may have it.
-        needs_account: its server may be told who asks.
-    """
-
-    name: str
-    md5: str
-    url: str = ""
-    needs_account: bool = False
-
-
+# The MD5 sums are ImageNet's and torchvision's.
 ARCHIVES = {
     "train": Archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", needs_account=True),
     "val": Archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", needs_account=True),
@@ -78,164 +43,6 @@ IMAGENETTE = {
     "320px": Archive("imagenette2-320.tgz", "3df6f0d01a2c9592104656642f5e78a3", f"{_PLACE}/imagenette2-320.tgz"),
     "full": Archive("imagenette2.tgz", "fe2fc210e6bb7c5664d602c3cd71e612", f"{_PLACE}/imagenette2.tgz"),
 }
-
-
-def md5_of(path: Path) -> str:
-    """A file's MD5 sum, read once, with a bar."""
-    digest = hashlib.md5()
-    with open(path, "rb") as file, _bar(path.stat().st_size, f"checking {path.name}") as bar:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()
-
-
-def fetch(archive: Archive, source: str, folder: Path, wait_seconds: float = 1.0) -> Path:
-    """The archive in a folder, whole and checked.
-
-    Args:
-        archive: what it should be.
-        source: a URL, or a file that is there already, which stays where it is.
-        folder: where it comes to.
-        wait_seconds: before the second attempt; twice as long before each next one.
-
-    Raises:
-        ConfigurationError: a URL of another kind than http or https.
-        DataError: it cannot be fetched, or is another file.
-    """
-    if "://" not in source:
-        return _checked(Path(source).expanduser(), archive)
-    if not source.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{source}: expected a file, or a link that begins with https:// or http://")
-    folder.mkdir(parents=True, exist_ok=True)
-    whole, part = folder / archive.name, folder / f"{archive.name}.part"
-    if whole.exists():
-        return _checked(whole, archive)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            _continue(source, part, archive.needs_account)
-            break
-        except (OSError, HTTPException) as error:
-            if _is_final(error) or attempt == _ATTEMPTS:
-                kept = f"; what has arrived is kept in {part}" if part.exists() else ""
-                raise DataError(f"{_shown(source)}: {_reason(error)}{kept}") from error
-            wait = min(wait_seconds * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
-            print(f"{archive.name}: {error}: once more in {wait:g} s", file=sys.stderr)
-            time.sleep(wait)
-    if md5_of(part) != archive.md5:
-        damaged = part.replace(folder / f"{archive.name}.wrong")
-        raise DataError(
-            f"{_shown(source)}: expected the MD5 sum {archive.md5}, found another one: this is not {archive.name}, "
-            f"or it was damaged on its way (kept as {damaged})"
-        )
-    return part.replace(whole)
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether trying again changes nothing."""
-    if isinstance(error, urllib.error.HTTPError):
-        return 400 <= error.code < 500 and error.code not in _MAY_PASS
-    return isinstance(error, OSError) and error.errno == errno.ENOSPC
-
-
-def _checked(path: Path, archive: Archive) -> Path:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    found = md5_of(path)
-    if found != archive.md5:
-        raise DataError(f"{path}: expected {archive.name} with the MD5 sum {archive.md5}, found {found}")
-    return path
-
-
-def _shown(url: str) -> str:
-    """A URL without what may be secret in it."""
-    return re.sub(r"\?.*|(?<=://)[^/@]*@", "", url)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
-        return (
-            f"{error}: the server wants to know who you are: log in at image-net.org, accept the terms, and take the "
-            "link that stands there then, or set IMAGENET_COOKIE or IMAGENET_TOKEN"
-        )
-    return str(error) or type(error).__name__
-
-
-def _continue(url: str, part: Path, needs_account: bool) -> None:
-    """Fetch what is missing in `part`; returns when it is whole."""
-    done = part.stat().st_size if part.exists() else 0
-    request = _request(url, done, needs_account)
-    try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        # It is an answer, too, with a connection.
-        error.close()
-        # Asked for what comes behind the end: it is whole already, unless the file there is a shorter one.
-        if error.code == _RANGE_WRONG and error.headers.get("Content-Range", "").endswith(f"/{done}"):
-            return
-        if error.code == _RANGE_WRONG:
-            part.unlink()
-            raise OSError(f"{part.name} is longer than the file there: begun anew") from error
-        raise
-    with answer:
-        # A server that knows no ranges sends all of it.
-        start = done if answer.status == 206 else 0
-        _append(answer, part, start)
-
-
-def _request(url: str, done: int, needs_account: bool) -> urllib.request.Request:
-    request = urllib.request.Request(url, headers={"User-Agent": "ffx"})
-    if done:
-        request.add_header("Range", f"bytes={done}-")
-    if not needs_account or not _is_private(url):
-        return request
-    # Not for the servers that this one sends us on to.
-    if cookie := os.environ.get("IMAGENET_COOKIE"):
-        request.add_unredirected_header("Cookie", cookie)
-    if token := os.environ.get("IMAGENET_TOKEN"):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    return request
-
-
-def _is_private(url: str) -> bool:
-    """Whether nobody on the way reads what is sent: an encrypted connection, or one that does not leave the machine."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
-
-
-def _length(answer: HTTPResponse) -> int | None:
-    text = answer.headers.get("Content-Length")
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
-        raise OSError(f"the server says that {text!r} bytes are to come, which is no number")
-    return int(text)
-
-
-def _append(answer: HTTPResponse, part: Path, start: int) -> None:
-    if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise OSError(f"asked for bytes from {start}, got {answer.headers.get('Content-Range')}")
-    if "text/html" in answer.headers.get("Content-Type", ""):
-        raise DataError(f"{_shown(answer.url)}: a page came instead of an archive: the link wants a login (see --help)")
-    length = _length(answer)
-    if length is not None and length > shutil.disk_usage(part.parent).free:
-        raise DataError(f"{part.parent}: {length / 2**30:.1f} GiB are to come, and the disk has no room for them")
-    received = 0
-    with open(part, "ab" if start else "wb") as file, _bar(length and start + length, part.stem, start) as bar:
-        while chunk := answer.read(_CHUNK_BYTES):
-            file.write(chunk)
-            received += len(chunk)
-            bar.update(len(chunk))
-    if length is not None and received < length:
-        raise OSError(f"the connection ended after {received:,} of {length:,} bytes")
-
-
-class _Bar(tqdm):
-    monitor_interval = 0
-
-
-def _bar(total: int | None, title: str, done: int = 0) -> Any:
-    return _Bar(total=total, initial=done, desc=title, unit="B", unit_scale=True, leave=False, dynamic_ncols=True)
 
 
 def unpack_imagenette(archive: Path, folder: Path) -> None:

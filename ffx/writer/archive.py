@@ -38,6 +38,7 @@ class ImageArchive:
         samples: `(where the picture comes from, class number)` of each sample.
         classes: names of the classes, sorted.
         class_to_idx: class name -> class number.
+        sizes: bytes of each sample's file, int64[samples].
 
     Raises:
         ArchiveError: the archive is damaged, compressed, or of another kind; or a picture has no class, or a class no
@@ -67,6 +68,7 @@ class ImageArchive:
             self.samples += [(f"{self.archive.path}: {name}/{member.name}", number) for member in pictures]
             extents += [(member.start, member.size) for member in pictures]
         self._extents = np.array(extents, dtype=np.int64).reshape(-1, 2)
+        self.sizes = self._extents[:, 1]
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -112,6 +112,7 @@ def test_every_option_is_read(name, by, options, tmp_path):
     # One option needs another one.
     others = {"resolution.start_ramp": "--resolution.end_ramp=50", "lr.warmup_epochs": "--lr.lr_schedule_type=step"}
     others["data.download"] = "--data.source=cifar10"
+    others["model.new_last_layer"] = "--model.pretrained=1"
     extra = [others[name]] if name in others else []
     given = f"--{name}={int(value) if isinstance(value, bool) else value}"
     if by == "file":
@@ -199,6 +200,7 @@ def test_file_of_options_cannot_run_code(tag, place, tmp_path):
         (["--resolution.min_res=192"], "min_res=192 is above resolution.max_res=160"),
         (["--resolution.start_ramp=3"], "start_ramp=3 is after resolution.end_ramp=0"),
         (["--model.pretrained=1", "--model.weights=a.pt"], "exclude each other"),
+        (["--model.new_last_layer=1"], "new_last_layer=1 goes with model.weights or model.pretrained=1"),
         (["--data.download=1"], r"data.download=1 goes with data.source=cifar10, found auto"),
         (["--training.device=cpu", "--training.precision=fp16"], "fp16 needs a GPU"),
         (["--recipe.ema=1.5"], "recipe.ema: expected a number from 0 to 1"),

@@ -97,6 +97,22 @@ def test_weights_file_of_another_network_is_refused(tmp_path):
         make_model(ModelConfig("shufflenet_v2_x0_5", weights=str(tmp_path / "none.pt")), 5, False)
 
 
+def test_weights_come_with_a_new_last_layer_where_one_is_asked_for(tmp_path):
+    torch.manual_seed(1)
+    pretrained = models.resnet50(weights=None).state_dict()
+    path = str(tmp_path / "resnet50.pth")
+    torch.save(pretrained, path)
+    for classes in (1000, 7):
+        config = ModelConfig("resnet50", weights=path, new_last_layer=True)
+        found = make_model(config, classes, use_blurpool=False).state_dict()
+        assert found["fc.weight"].shape == (classes, 2048)
+        assert classes != 1000 or not torch.equal(found["fc.weight"], pretrained["fc.weight"])
+        others = [name for name in pretrained if not name.startswith("fc.")]
+        assert all(torch.equal(found[name], pretrained[name]) for name in others)
+    with pytest.raises(ConfigurationError, match="expected the state dict of this network"):
+        make_model(ModelConfig("resnet50", weights=path), 7, use_blurpool=False)
+
+
 class _Code:
     """A pickle that would run something."""
 

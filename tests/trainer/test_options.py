@@ -9,6 +9,7 @@ EFFECTS = {
     "model.arch": "test_network_has_the_asked_number_of_outputs",
     "model.pretrained": "test_pretrained_starts_from_imagenet_weights_with_a_last_layer_that_fits",
     "model.weights": "test_weights_file_is_loaded_also_when_it_was_saved_by_several_ranks",
+    "model.new_last_layer": "test_weights_come_with_a_new_last_layer_where_one_is_asked_for",
     "model.zero_init": "test_residual_blocks_can_begin_as_the_identity",
     "resolution.schedule": "test_stages_change_images_and_batches_and_the_rate_follows",
     "resolution.min_res": "test_resolution_follows_its_schedule",

@@ -12,6 +12,7 @@ from pathlib import Path
 import checklist
 import convergence_table
 import download_imagenet_dataset as download
+import downloads
 import pytest
 import speed_table
 import test_single_batch as single_batch
@@ -281,7 +282,7 @@ def test_account_is_shown_to_the_server(server, tmp_path, monkeypatch):
     assert server.headers_seen[0]["Cookie"] == "session=1"
     # Nobody else is told.
     get(server, tmp_path / "other")
-    monkeypatch.setattr(download, "_is_private", lambda url: url.startswith("https://"))
+    monkeypatch.setattr(downloads, "_is_private", lambda url: url.startswith("https://"))
     fetch(archive, server.url, tmp_path / "unencrypted")
     assert not any({"Authorization", "Cookie"} & headers.keys() for headers in server.headers_seen[1:])
     assert [one.needs_account for one in (*ARCHIVES.values(), *IMAGENETTE.values())] == [True] * 2 + [False] * 3
@@ -292,7 +293,7 @@ def test_account_is_shown_to_the_server(server, tmp_path, monkeypatch):
     [("https://x/y", True), ("http://x/y", False), ("http://localhost:80/", True), ("http://[::1]/", True)],
 )
 def test_secrets_go_over_connections_that_nobody_reads(url, private):
-    assert download._is_private(url) == private
+    assert downloads._is_private(url) == private
 
 
 def test_length_that_is_no_number_is_tried_again_and_then_an_error(server, tmp_path, monkeypatch):

@@ -66,6 +66,9 @@ class ModelConfig(_Section):
     arch: str = _option("resnet18", Architecture(), "network of torchvision.models")
     pretrained: bool = _option(False, Switch(), "start from torchvision's ImageNet weights (fetched once)")
     weights: str = _option("", Text(), "start from this file of weights, such as a run's final_weights.pt")
+    new_last_layer: bool = _option(
+        False, Switch(), "of model.pretrained or model.weights take all but the last layer, which begins anew"
+    )
     zero_init: bool = _option(
         False, Switch(), "residual blocks begin as the identity: the scale of each one's last batch norm is 0 at first"
     )
@@ -301,6 +304,10 @@ class TrainerConfig:
     def _check_training(self) -> None:
         if self.model.pretrained and self.model.weights:
             raise ConfigurationError("model.pretrained=1 and model.weights exclude each other: both say where to start")
+        if self.model.new_last_layer and not (self.model.pretrained or self.model.weights):
+            raise ConfigurationError(
+                "model.new_last_layer=1 goes with model.weights or model.pretrained=1: without them all layers are new"
+            )
         if self.training.device == "cpu" and self.training.precision == "fp16":
             raise ConfigurationError("training.precision=fp16 needs a GPU: on a CPU use bf16 or fp32")
         training, kind = self.training, self.lr.lr_schedule_type

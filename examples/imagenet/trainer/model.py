@@ -60,7 +60,7 @@ def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Modu
     from torchvision import models
 
     if config.pretrained:
-        model = _pretrained(config.arch, classes)
+        model = _pretrained(config.arch, classes, config.new_last_layer)
     else:
         own = make_own_network(config.arch, classes)
         model = own or models.get_model(config.arch, weights=None, num_classes=classes)
@@ -70,11 +70,11 @@ def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Modu
     if use_blurpool:
         apply_blurpool(model)
     if config.weights:
-        load_weights(model, Path(config.weights).expanduser())
+        load_weights(model, Path(config.weights).expanduser(), but_last=config.new_last_layer)
     return model
 
 
-def _pretrained(arch: str, classes: int) -> nn.Module:
+def _pretrained(arch: str, classes: int, new_last_layer: bool) -> nn.Module:
     from torchvision import models
 
     if arch in OWN_NETWORKS:
@@ -82,11 +82,16 @@ def _pretrained(arch: str, classes: int) -> nn.Module:
     weights = models.get_model_weights(arch)
     # The older weights are those of the plain recipe, and the ones that `pretrained=True` has always meant.
     model = models.get_model(arch, weights=getattr(weights, "IMAGENET1K_V1", weights.DEFAULT))
-    name, last = [(name, child) for name, child in model.named_modules() if isinstance(child, nn.Linear)][-1]
-    if last.out_features != classes:
+    name, last = _last_layer(model)
+    if new_last_layer or last.out_features != classes:
         parent, _, key = name.rpartition(".")
         setattr(model.get_submodule(parent), key, nn.Linear(last.in_features, classes))
     return model
+
+
+def _last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
+    """The last linear layer and its name."""
+    return [(name, child) for name, child in model.named_modules() if isinstance(child, nn.Linear)][-1]
 
 
 def _begin_as_identity(model: nn.Module, arch: str) -> None:
@@ -105,15 +110,24 @@ def plain_weights(weights: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, but_last: bool = False) -> None:
     """Load a file of weights into `model`.
+
+    Args:
+        model: the network.
+        path: a state dict.
+        but_last: leave the last linear layer as it is; the file's may have another number of outputs.
 
     Raises:
         ConfigurationError: the file cannot be read, or is another network's.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(plain_weights(weights))
+        weights = plain_weights(weights)
+        if but_last:
+            name, own = _last_layer(model)[0], model.state_dict()
+            weights |= {key: own[key] for key in own if key.startswith(f"{name}.")}
+        model.load_state_dict(weights)
     except Exception as error:
         raise ConfigurationError(
             f"model.weights={path}: expected the state dict of this network, as final_weights.pt holds it: {error}"

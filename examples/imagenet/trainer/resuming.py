@@ -36,6 +36,7 @@ DAMAGED = "checkpoint.damaged.pt"
 _MAY_CHANGE = {
     "model.pretrained",
     "model.weights",
+    "model.new_last_layer",
     "data.train_dataset",
     "data.val_dataset",
     "data.synthetic_val_images",
