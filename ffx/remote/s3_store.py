@@ -20,6 +20,9 @@ from .store import Store, TemporaryProblem, Version, check_content_range
 __all__ = ["S3Store"]
 
 _PIECE = 1 << 18
+_EXPECTED = "expected s3://bucket/key"
+# Of a thousand names each.
+_MOST_LISTS = 10
 _PERMANENT = (
     botocore.exceptions.NoCredentialsError,
     botocore.exceptions.PartialCredentialsError,
@@ -35,8 +38,8 @@ class S3Store(Store):
         super().__init__(address, options)
         self.check_options({"anon", "key", "secret", "token", "profile", "endpoint_url", "region_name"})
         self._bucket, _, self._key = self.shown.partition("://")[2].partition("/")
-        if not self._bucket or not self._key:
-            raise self.refused("expected s3://bucket/key")
+        if not self._bucket:
+            raise self.refused(_EXPECTED)
         try:
             self._client = self._make_client()
         except botocore.exceptions.BotoCoreError as error:
@@ -64,12 +67,16 @@ class S3Store(Store):
 
     def version(self) -> Version:
         """See `Store`."""
-        answer = self._ask("head_object")
+        if not self._key:
+            raise self.refused(_EXPECTED)
+        answer = self._ask("head_object", Key=self._key)
         return _version(int(answer["ContentLength"]), answer)
 
     def stream(self, start: int, stop: int, version: Version) -> Iterator[bytes]:
         """See `Store`."""
-        answer = self._ask("get_object", version, Range=f"bytes={start}-{stop - 1}", IfMatch=version.etag)
+        answer = self._ask(
+            "get_object", version, Key=self._key, Range=f"bytes={start}-{stop - 1}", IfMatch=version.etag
+        )
         body = answer["Body"]
         try:
             version.check(self.shown, _version(version.size, answer))
@@ -81,9 +88,21 @@ class S3Store(Store):
         finally:
             body.close()
 
-    def _ask(self, operation: str, version: Version | None = None, **arguments: str) -> dict[str, Any]:
+    def names(self) -> list[str]:
+        """See `Store`."""
+        found: list[str] = []
+        arguments = {"Prefix": self._key, "Delimiter": "/"}
+        for _ in range(_MOST_LISTS):
+            answer = self._ask("list_objects_v2", None, **arguments)
+            found += [str(one["Key"]) for one in answer.get("Contents", ())]
+            if not answer.get("IsTruncated"):
+                return [f"s3://{self._bucket}/{key}" for key in found]
+            arguments["ContinuationToken"] = str(answer.get("NextContinuationToken", ""))
+        raise self.refused(f"more than {len(found)} objects begin so", "give more of the name")
+
+    def _ask(self, operation: str, version: Version | None = None, /, **arguments: str) -> dict[str, Any]:
         try:
-            return getattr(self._client, operation)(Bucket=self._bucket, Key=self._key, **arguments)
+            return getattr(self._client, operation)(Bucket=self._bucket, **arguments)
         except botocore.exceptions.ClientError as error:
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             code = str(error.response.get("Error", {}).get("Code", ""))

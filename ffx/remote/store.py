@@ -82,6 +82,14 @@ class Store(ABC):
             RemoteError, TemporaryProblem: they cannot be had; `RemoteError` with `changed`: another version is there.
         """
 
+    def names(self) -> list[str]:
+        """The addresses of all files that begin with this one's, up to their next `/`.
+
+        Raises:
+            RemoteError, TemporaryProblem: they cannot be told.
+        """
+        raise self.refused("files there cannot be listed, those of s3:// can", "give the file's whole address")
+
     def refused(self, reason: object, hint: str = "") -> RemoteError:
         """An error that another try would not mend."""
         return RemoteError(f"{self.shown}: cannot be read: {self.hidden(str(reason))}{hint and ': '}{hint}")
