@@ -70,6 +70,8 @@ class S3Store(Store):
         if not self._key:
             raise self.refused(_EXPECTED)
         answer = self._ask("head_object", Key=self._key)
+        if not answer.get("ETag"):
+            raise self.refused("whatever answers gives no ETag, as S3 does", "is the endpoint right?")
         return _version(int(answer["ContentLength"]), answer)
 
     def stream(self, start: int, stop: int, version: Version) -> Iterator[bytes]:
