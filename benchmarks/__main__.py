@@ -20,6 +20,7 @@ COMMANDS = (
     "verification",
     "writer",
     "archives",
+    "remote",
     "feeding",
     "timetable",
     "device_crop",

@@ -84,8 +84,8 @@ class HttpStore(Store):
 
     def _pieces(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         try:
-            # `read` raises where fewer bytes come than the header said.
-            while piece := answer.read(_PIECE, decode_content=False):
+            # Whoever drips never lets a whole piece come, so it takes what there is.
+            while piece := answer.read1(_PIECE, decode_content=False):
                 yield piece
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TemporaryProblem(_reason(error)) from None

@@ -83,9 +83,10 @@ class S3Store(Store):
         try:
             version.check(self.shown, _version(version.size, answer))
             check_content_range(answer.get("ContentRange", ""), start, stop, self, version)
-            while piece := body.read(_PIECE):
+            # botocore's own reading waits for whole pieces, which whoever drips never lets come.
+            while piece := body._raw_stream.read1(_PIECE):
                 yield piece
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError, HTTPError) as error:
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError, HTTPError, OSError) as error:
             raise TemporaryProblem(type(error).__name__) from error
         finally:
             body.close()

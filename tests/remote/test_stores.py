@@ -1,8 +1,5 @@
 """Real servers and other people's file systems: nginx, an S3 server, fsspec's."""
 
-import os
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +12,8 @@ from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
 from ffx.remote import list_files
 from tests.loader.helpers import everything, load, random_pipelines
-from tests.remote.s3 import free_port, s3_server, wait_for
+from tests.remote.nginx import NGINX, nginx_server
+from tests.remote.s3 import s3_server
 
 
 def assert_is_the_local_epoch(address, options, pages_file):
@@ -28,31 +26,10 @@ def assert_is_the_local_epoch(address, options, pages_file):
         assert remote.reader.remote.fetched.bytes == fetched > 0
 
 
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-
-@pytest.fixture
-def nginx(pages_file, tmp_path):
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(f"""
-        daemon off; pid {tmp_path}/pid; error_log {tmp_path}/log; {"user root;" if os.geteuid() == 0 else ""}
-        events {{}}
-        http {{
-            access_log off;
-            client_body_temp_path {tmp_path}/a; proxy_temp_path {tmp_path}/b; fastcgi_temp_path {tmp_path}/c;
-            uwsgi_temp_path {tmp_path}/d; scgi_temp_path {tmp_path}/e;
-            server {{ listen 127.0.0.1:{port}; root {pages_file.parent}; }}
-        }}""")
-    process = subprocess.Popen([NGINX, "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "log")])
-    wait_for(port)
-    yield f"http://127.0.0.1:{port}/{pages_file.name}"
-    process.terminate()
-    process.wait(30)
-
-
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-def test_nginx(nginx, options, pages_file):
-    assert_is_the_local_epoch(nginx, options, pages_file)
+def test_nginx(options, pages_file):
+    with nginx_server(pages_file.parent) as address:
+        assert_is_the_local_epoch(f"{address}/{pages_file.name}", options, pages_file)
 
 
 @pytest.fixture(scope="module")
