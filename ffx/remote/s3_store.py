@@ -83,11 +83,7 @@ class S3Store(Store):
         try:
             version.check(self.shown, _version(version.size, answer))
             check_content_range(answer.get("ContentRange", ""), start, stop, self, version)
-            # botocore's own reading waits for whole pieces, which whoever drips never lets come.
-            while piece := body._raw_stream.read1(_PIECE):
-                yield piece
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError, HTTPError, OSError) as error:
-            raise TemporaryProblem(type(error).__name__) from error
+            yield from _pieces(body)
         finally:
             body.close()
 
@@ -115,10 +111,22 @@ class S3Store(Store):
                 raise TemporaryProblem(f"status {status} {code}") from None
             hint = {403: "are the credentials right, and allowed to read it?", 404: "is there such a bucket and key?"}
             raise self.refused(f"status {status} {code}", hint.get(status, "")) from None
+        except RecursionError:
+            # botocore looks for the bucket's region behind a redirection, with a request that is redirected, too.
+            raise self.refused("it is redirected, and no region is named", "see region_name") from None
         except _PERMANENT as error:
             raise self.refused(error, "see storage_options, or set AWS_PROFILE, …; anon=True asks for none") from None
         except (botocore.exceptions.BotoCoreError, OSError) as error:
             raise TemporaryProblem(type(error).__name__) from None
+
+
+def _pieces(body: Any) -> Iterator[bytes]:
+    try:
+        # botocore's own reading waits for whole pieces, which whoever drips never lets come.
+        while piece := body._raw_stream.read1(_PIECE):
+            yield piece
+    except (HTTPError, OSError) as error:
+        raise TemporaryProblem(type(error).__name__) from error
 
 
 def _version(size: int, answer: dict[str, Any]) -> Version:
