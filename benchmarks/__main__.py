@@ -21,6 +21,7 @@ COMMANDS = (
     "writer",
     "archives",
     "remote",
+    "at_scale",
     "feeding",
     "timetable",
     "device_crop",

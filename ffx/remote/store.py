@@ -13,6 +13,8 @@ from .options import RemoteOptions
 
 __all__ = ["Store", "TemporaryProblem", "Version", "check_content_range", "open_store"]
 
+# Addresses of the Open Science Data Federation, and of others of its kind.
+_PELICAN = ("osdf", "pelican")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
 
 
@@ -149,5 +151,9 @@ def open_store(address: str, options: RemoteOptions) -> Store:
     except (ValueError, TypeError, OSError) as error:
         if isinstance(error, RemoteError):
             raise
+        if scheme in _PELICAN and str(error).startswith("Protocol not known"):
+            raise RemoteError(
+                f"{shown}: {scheme}:// is read by the package pelicanfs, which is not installed: pip install 'ffx[osdf]'"
+            ) from None
         text = without_secrets(str(error), address)
         raise RemoteError(f"{shown}: cannot be opened: {text}") from None

@@ -40,6 +40,7 @@ class HostileServer:
         ranges: the ranges that were asked for, in order, those of one byte aside.
         faults: tried in order for each request; the first that applies is used.
         etags: path -> ETag; without, none is sent.
+        length: that is claimed, where it is not the files'.
         honest: whether `If-Match` is obeyed.
     """
 
@@ -50,6 +51,7 @@ class HostileServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     delay_seconds: float = 0.0
     honest: bool = True
+    length: int | None = None
 
     def __enter__(self) -> HostileServer:
         outer = self
@@ -131,7 +133,7 @@ class HostileServer:
             return self._send(request, 412, b"")
         time.sleep(self.delay_seconds)
         fault = self._fault(start, stop)
-        headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
+        headers = {"Content-Range": f"bytes {start}-{stop - 1}/{self.length or len(data)}"}
         if etag is not None:
             headers["ETag"] = etag
         body = data[start:stop]
