@@ -158,8 +158,8 @@ def _check_access(folder: Path) -> None:
     if os.stat(folder).st_mode & stat.S_IWOTH:
         # They could change what is read from it, or have links there that lead what is written elsewhere.
         raise RemoteError(
-            f"{folder}: expected a folder for the cache of remote files that not everybody can write to, found one: choose "
-            "a cache_dir of your own (a folder in this one will do)"
+            f"{folder}: expected a folder for the cache of remote files that not everybody can write to: choose a "
+            "cache_dir of your own (a folder in this one will do)"
         )
 
 

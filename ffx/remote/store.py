@@ -153,7 +153,7 @@ def open_store(address: str, options: RemoteOptions) -> Store:
             raise
         if scheme in _PELICAN and str(error).startswith("Protocol not known"):
             raise RemoteError(
-                f"{shown}: {scheme}:// is read by the package pelicanfs, which is not installed: pip install 'ffx[osdf]'"
+                f"{shown}: expected the package pelicanfs, which reads {scheme}://, found none: pip install 'ffx[osdf]'"
             ) from None
         text = without_secrets(str(error), address)
         raise RemoteError(f"{shown}: cannot be opened: {text}") from None
