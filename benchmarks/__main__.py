@@ -21,6 +21,8 @@ COMMANDS = (
     "writer",
     "archives",
     "pool",
+    "remote",
+    "at_scale",
     "feeding",
     "timetable",
     "device_crop",

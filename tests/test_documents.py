@@ -11,7 +11,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path
-    for folder in (".", "docs", "writer", "benchmarks", "examples", "examples/resnet18_lab", "examples/slurm", "examples/htcondor")
+    for folder in (
+        ".",
+        "docs",
+        "writer",
+        "benchmarks",
+        "examples",
+        "examples/resnet18_lab",
+        "examples/slurm",
+        "examples/htcondor",
+    )
     for path in (ROOT / folder).glob("*.md")
 )
 

@@ -77,7 +77,10 @@ class DataConfig(_Checked):
     """Data"""
 
     path: str = _setting(
-        "./imagenet", Text("a path"), "--data-path", "folder with train/ and val/, or with train*.ffcv and val*.ffcv"
+        "./imagenet",
+        Text("a path"),
+        "--data-path",
+        "folder with train/ and val/, or with train*.ffcv and val*.ffcv; or such a training file or its address",
     )
     batch_size: int = _setting(256, WholeNumber(1), "--batch-size", "images a batch and GPU", "training.batch_size")
     image_size: int = _setting(224, WholeNumber(1), "--image-size", "side of the images, in pixels")
@@ -95,7 +98,26 @@ class DataConfig(_Checked):
         "a training file fits into memory; else its pages are read ahead",
         "data.in_memory",
     )
-    s3_bucket: str = _setting("", Text(), "--s3-bucket", "remote data: not possible yet, an error says so")
+    s3_bucket: str = _setting(
+        "",
+        Text("NAME or NAME/FOLDER"),
+        "--s3-bucket",
+        "instead of --data-path: NAME or NAME/FOLDER in S3 with train*.ffcv and val*.ffcv, read as they are needed",
+    )
+    cache_dir: str = _setting(
+        "",
+        Text("a path"),
+        "--cache-dir",
+        "files behind addresses: folder on a local disk that keeps what was fetched",
+        "data.cache_dir",
+    )
+    cache_gb: float = _setting(
+        0.0,
+        RealNumber(0),
+        "--cache-gb",
+        "files behind addresses: limit of what is kept, in 10^9 bytes; 0: by what the disk has",
+        "data.cache_gb",
+    )
     synthetic: bool = _setting(False, Switch(), "--synthetic", "no data: train on random numbers, for measurements")
 
 

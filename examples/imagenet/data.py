@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import checkout  # noqa: F401
 from trainer.errors import ConfigurationError
 
+from ffx.remote import is_remote, list_files, redacted
+
 if TYPE_CHECKING:
     from config import TrainingConfig
     from trainer.source import Source
@@ -24,10 +26,10 @@ _TRAINING, _VALIDATION = "train", "val"
 
 @dataclass(frozen=True)
 class DataPlaces:
-    """Where training and validation set lie: two files, or two folders of class folders."""
+    """Where training and validation set lie: two files, two files' addresses, or two folders of class folders."""
 
-    train: Path
-    val: Path
+    train: Path | str
+    val: Path | str
 
 
 def find_data(path: str | Path) -> DataPlaces:
@@ -35,14 +37,15 @@ def find_data(path: str | Path) -> DataPlaces:
 
     Args:
         path: a folder with one file `train*` and one `val*` (ending in .ffcv, .beton or .ffx), else with the folders
-            `train/` and `val/`; or a file `train*`, which has its `val*` beside it.
+            `train/` and `val/`; or a file `train*`, which has its `val*` beside it. Or an address: `s3://bucket/folder`
+            with two such files, or that of a file `train*`, which has a `val*` of the same rest beside it.
 
     Raises:
         ConfigurationError: they are not there, or there is a choice.
     """
     place = Path(path).expanduser()
-    if "://" in str(path):
-        raise ConfigurationError(f"--data-path {path}: expected a folder or a file on this machine")
+    if is_remote(str(path)):
+        return _find_remote(str(path))
     if place.is_file():
         return DataPlaces(place, _partner(place))
     if not place.is_dir():
@@ -70,6 +73,32 @@ def _only_file(folder: Path, split: str) -> Path | None:
         names = ", ".join(child.name for child in found)
         raise ConfigurationError(f"--data-path {folder}: more than one {split} file ({names}): name the training file")
     return found[0] if found else None
+
+
+def _find_remote(address: str) -> DataPlaces:
+    folder, _, name = address.rpartition("/")
+    if name.startswith(_TRAINING) and name.endswith(_FILES):
+        return DataPlaces(address, f"{folder}/{_VALIDATION}{name.removeprefix(_TRAINING)}")
+    if not address.lower().startswith("s3://"):
+        shown = redacted(address)
+        raise ConfigurationError(
+            f"--data-path {shown}: expected the address of a file train*.ffcv, which has its val*.ffcv beside it (or "
+            "s3://bucket/folder, where they are looked for)"
+        )
+    return DataPlaces(*(_only_object(address.rstrip("/"), split) for split in (_TRAINING, _VALIDATION)))
+
+
+def _only_object(folder: str, split: str) -> str:
+    found = [name for name in list_files(f"{folder}/{split}") if name.endswith(_FILES)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(name.rpartition("/")[2] for name in found)
+        raise ConfigurationError(f"{folder}: more than one {split} file ({names}): --data-path ADDRESS names one")
+    raise ConfigurationError(
+        f"{folder}: no file {split}*.ffcv there: expected one train* and one val* (ending in {', '.join(_FILES)}; "
+        "write_dataset.sh makes them)"
+    )
 
 
 def _partner(train: Path) -> Path:

@@ -20,6 +20,8 @@ from trainer.program import run_program
 from trainer.signals import StopRequest
 from trainer.values import Choice, Switch
 
+from ffx.remote import redacted
+
 __all__ = ["main", "make_parser", "read_arguments", "worded"]
 
 PROGRAM = "run.py"
@@ -121,7 +123,7 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     trainer = Trainer(config, options, stop)
     places = trainer.options.data
     if os.environ.get("RANK", "0") == "0" and places.train_dataset:
-        print(f"data: {places.train_dataset}, {places.val_dataset}", flush=True)
+        print(f"data: {redacted(places.train_dataset)}, {redacted(places.val_dataset)}", flush=True)
     trainer.train()
 
 

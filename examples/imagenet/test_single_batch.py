@@ -107,7 +107,7 @@ def _demand(holds: bool, otherwise: str) -> None:
 
 def with_data_or_without(config: TrainingConfig, given: dict[str, object]) -> TrainingConfig:
     """The configuration on made-up data, where nobody named data and the default folder is not there."""
-    if "--data-path" not in given and not Path(config.data.path).exists():
+    if not {"--data-path", "--s3-bucket"} & given.keys() and not Path(config.data.path).exists():
         print(f"{config.data.path} is not there: made-up data")
         config.data.synthetic = True
     return config

@@ -14,6 +14,7 @@ from trainer.config import TrainerConfig
 from trainer.errors import ConfigurationError
 
 from ffx.errors import FfxWarning
+from ffx.remote import redacted
 
 __all__ = ["progressive_schedule", "translate"]
 
@@ -116,17 +117,29 @@ def _processes(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _data(config: TrainingConfig, options: Mapping[str, Any]) -> dict[str, Any]:
-    if config.data.s3_bucket:
-        raise ConfigurationError(
-            f"--s3-bucket {config.data.s3_bucket}: reading from S3 is not possible yet: copy the data to a disk "
-            "(aws s3 sync) and say where with --data-path"
-        )
     if config.data.synthetic:
+        if config.data.s3_bucket:
+            raise ConfigurationError("--synthetic and --s3-bucket exclude each other: both say what to train on")
         return {"data.source": "synthetic"}
     if {"data.train_dataset", "data.val_dataset"} <= options.keys() or options.get("data.source") == "synthetic":
         return {}
-    places = find_data(config.data.path)
+    places = find_data(_place(config))
     return {"data.train_dataset": str(places.train), "data.val_dataset": str(places.val)}
+
+
+def _place(config: TrainingConfig) -> str:
+    bucket = config.data.s3_bucket
+    if not bucket:
+        return config.data.path
+    if config.data.path != get_default_config().data.path:
+        raise ConfigurationError(
+            f"--data-path {redacted(config.data.path)} and --s3-bucket {redacted(bucket)} exclude each other: both say "
+            "where the data are"
+        )
+    scheme, _, rest = bucket.rpartition("://")
+    if scheme not in ("", "s3") or not rest.strip("/"):
+        raise ConfigurationError(f"--s3-bucket {redacted(bucket)}: expected NAME, NAME/FOLDER or s3://NAME/FOLDER")
+    return f"s3://{rest}"
 
 
 def _warn_of_mistakes(config: TrainingConfig) -> None:

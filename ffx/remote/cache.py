@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import shutil
+import stat
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -43,9 +44,10 @@ class Cache:
         self._leases: dict[str, OtherLeases] = {}
         self._warned = False
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise RemoteError(f"the cache of remote files cannot be made: {error}: choose another cache_dir") from error
+        _check_access(folder)
 
     def lock(self) -> AbstractContextManager[None]:
         """What everything that is shared is changed under, for moments only."""
@@ -81,7 +83,11 @@ class Cache:
 
     def make_room(self, bytes_wanted: int) -> None:
         """Give up what was not used for longest, and nobody needs, until there is room. With the lock held."""
-        maps = {entry.name: self.map_of(entry.name) for entry in os.scandir(self.folder) if entry.is_dir()}
+        maps = {
+            entry.name: self.map_of(entry.name)
+            for entry in os.scandir(self.folder)
+            if entry.is_dir(follow_symlinks=False)
+        }
         known = {name: one for name, one in maps.items() if one is not None}
         kept = sum(one.present_bytes for one in known.values())
         limit = self.limit(kept)
@@ -144,6 +150,17 @@ class Cache:
             return block_map.table_bytes
         finally:
             os.close(opening)
+
+
+def _check_access(folder: Path) -> None:
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise RemoteError(f"{folder}: the cache of remote files cannot be written to: choose another cache_dir")
+    if os.stat(folder).st_mode & stat.S_IWOTH:
+        # They could change what is read from it, or have links there that lead what is written elsewhere.
+        raise RemoteError(
+            f"{folder}: expected a folder for the cache of remote files that not everybody can write to: choose a "
+            "cache_dir of your own (a folder in this one will do)"
+        )
 
 
 def _bytes_of(block_map: BlockMap, chosen: np.ndarray) -> int:

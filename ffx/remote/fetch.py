@@ -86,7 +86,7 @@ def fetch_range(
         tries += 1
         fetched.requests += 1
         fetched.retries += tries > 1
-        latest = time.monotonic() + store.options.timeout_seconds + (len(data) - done) / _LEAST_BYTES_A_SECOND
+        began, came = time.monotonic(), 0
         for piece in store.stream(start + done, stop, version):
             if len(piece) > len(data) - done:
                 # Whoever sends too much may have sent anything.
@@ -94,8 +94,10 @@ def fetch_range(
                 raise TemporaryProblem(f"expected {len(data)} bytes, found more")
             data[done : done + len(piece)] = piece
             done += len(piece)
+            came += len(piece)
             fetched.bytes += len(piece)
-            if stopped.is_set() or time.monotonic() > latest:
+            allowed_seconds = store.options.timeout_seconds + came / _LEAST_BYTES_A_SECOND
+            if stopped.is_set() or time.monotonic() - began > allowed_seconds:
                 break
         if done < len(data):
             raise TemporaryProblem(f"expected {len(data)} bytes, found {done}")

@@ -31,6 +31,7 @@ __all__ = ["RemoteFile"]
 # Head and tables are fetched in such parts, before it is known which blocks the file has.
 _PART_BYTES = 1 << 20
 _BYTES_BETWEEN_SYNCS = 256 << 20
+_MOST_BYTES = 1 << 63
 
 
 class RemoteFile:
@@ -62,8 +63,9 @@ class RemoteFile:
         self._parts: set[int] = set()
         self.cache = Cache(options.folder, options.cache_bytes)
         self.version = try_again(self.store, "its version", options.attempts, threading.Event(), self.store.version)
-        if self.version.size == 0:
-            raise self.store.refused("it is empty")
+        if not 0 < self.version.size < _MOST_BYTES:
+            size = self.version.size
+            raise self.store.refused("it is empty" if size == 0 else f"expected a length below 2^63, found {size}")
         self.name = cache_name(address, self.version.size, self.version.etag, self.version.modified)
         self.path = self.cache.folder / self.name / DATA
 
@@ -95,16 +97,25 @@ class RemoteFile:
     def opening(self) -> Iterator[None]:
         """While head and tables are read: by one process at a time, so that they are fetched once."""
         with held(self.path.with_name(OPENING)):
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                if os.fstat(file).st_size != self.version.size:
-                    os.ftruncate(file, self.version.size)
-            finally:
-                os.close(file)
+                self._make_copy()
+            except OSError as error:
+                raise RemoteError(
+                    f"{self.address}: its copy {self.path} of {self.version.size:,} bytes cannot be made: "
+                    f"{error.strerror}: choose another cache_dir"
+                ) from error
             if not self.path.with_name("about.json").exists():
                 about = {"address": self.address, "bytes": self.version.size, "etag": self.version.etag}
                 self.path.with_name("about.json").write_text(json.dumps(about) + "\n")
             yield
+
+    def _make_copy(self) -> None:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            if os.fstat(file).st_size != self.version.size:
+                os.ftruncate(file, self.version.size)
+        finally:
+            os.close(file)
 
     def ensure(self, start: int, stop: int) -> None:
         """Have bytes of the head or the tables in the copy, while it is being opened."""
@@ -159,7 +170,7 @@ class RemoteFile:
             RemoteError: the disk does not take them.
         """
         try:
-            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 view, done = memoryview(data), 0
                 while done < len(view):

@@ -31,12 +31,23 @@ class HttpStore(Store):
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers.update(urllib3.make_headers(basic_auth=user))
         self._headers.update(options.storage_options.get("headers", {}))
+        self._secret_headers = [str(name) for name in options.storage_options.get("headers", {})]
         self._pool = self._make_pool(parts.scheme.lower(), parts.hostname or "")
 
     def _make_pool(self, scheme: str, host: str) -> urllib3.PoolManager:
         limit = self.options.timeout_seconds
         # Other tries are made by whoever asks, who keeps what has come so far.
-        retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=8, raise_on_status=False)
+        retries = urllib3.Retry(
+            total=None,
+            connect=0,
+            read=0,
+            status=0,
+            other=0,
+            redirect=8,
+            raise_on_status=False,
+            # Any of them may be a secret, and another host has no right to it.
+            remove_headers_on_redirect={*urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, *self._secret_headers},
+        )
         arguments = {
             "timeout": urllib3.Timeout(connect=limit, read=limit),
             "retries": retries,
@@ -56,7 +67,7 @@ class HttpStore(Store):
                 raise self.refused("the server ignores ranges (status 200 for 206)", "download the file instead")
             self._check_status(answer)
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            if not total.isdigit():
+            if not (total.isascii() and total.isdecimal()):
                 raise self.refused(f"expected a Content-Range with the file's length, found one with {total!r}")
             return _version(int(total), answer.headers)
         finally:
@@ -84,8 +95,8 @@ class HttpStore(Store):
 
     def _pieces(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         try:
-            # `read` raises where fewer bytes come than the header said.
-            while piece := answer.read(_PIECE, decode_content=False):
+            # Whoever drips never lets a whole piece come, so it takes what there is.
+            while piece := answer.read1(_PIECE, decode_content=False):
                 yield piece
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TemporaryProblem(_reason(error)) from None

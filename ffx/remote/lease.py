@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import RemoteError
 from .locking import is_held
 
 __all__ = ["CLAIMED", "PINNED", "Lease", "OtherLeases"]
@@ -35,7 +36,12 @@ class Lease:
         self.path = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        os.ftruncate(self._file, max(blocks, 1))
+        try:
+            # With room on the disk: writing into a hole of a mapped file on a full one would end the process.
+            os.posix_fallocate(self._file, 0, max(blocks, 1))
+        except OSError as error:
+            self.close()
+            raise RemoteError(f"{self.path}: cannot be made: {error.strerror}: choose another cache_dir") from error
         self.marks = np.frombuffer(mmap.mmap(self._file, max(blocks, 1)), np.uint8)[:blocks]
 
     def close(self) -> None:

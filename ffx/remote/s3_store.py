@@ -20,6 +20,9 @@ from .store import Store, TemporaryProblem, Version, check_content_range
 __all__ = ["S3Store"]
 
 _PIECE = 1 << 18
+_EXPECTED = "expected s3://bucket/key"
+# Of a thousand names each.
+_MOST_LISTS = 10
 _PERMANENT = (
     botocore.exceptions.NoCredentialsError,
     botocore.exceptions.PartialCredentialsError,
@@ -35,8 +38,8 @@ class S3Store(Store):
         super().__init__(address, options)
         self.check_options({"anon", "key", "secret", "token", "profile", "endpoint_url", "region_name"})
         self._bucket, _, self._key = self.shown.partition("://")[2].partition("/")
-        if not self._bucket or not self._key:
-            raise self.refused("expected s3://bucket/key")
+        if not self._bucket:
+            raise self.refused(_EXPECTED)
         try:
             self._client = self._make_client()
         except botocore.exceptions.BotoCoreError as error:
@@ -64,26 +67,41 @@ class S3Store(Store):
 
     def version(self) -> Version:
         """See `Store`."""
-        answer = self._ask("head_object")
+        if not self._key:
+            raise self.refused(_EXPECTED)
+        answer = self._ask("head_object", Key=self._key)
+        if not answer.get("ETag"):
+            raise self.refused("whatever answers gives no ETag, as S3 does", "is the endpoint right?")
         return _version(int(answer["ContentLength"]), answer)
 
     def stream(self, start: int, stop: int, version: Version) -> Iterator[bytes]:
         """See `Store`."""
-        answer = self._ask("get_object", version, Range=f"bytes={start}-{stop - 1}", IfMatch=version.etag)
+        answer = self._ask(
+            "get_object", version, Key=self._key, Range=f"bytes={start}-{stop - 1}", IfMatch=version.etag
+        )
         body = answer["Body"]
         try:
             version.check(self.shown, _version(version.size, answer))
             check_content_range(answer.get("ContentRange", ""), start, stop, self, version)
-            while piece := body.read(_PIECE):
-                yield piece
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError, HTTPError) as error:
-            raise TemporaryProblem(type(error).__name__) from error
+            yield from _pieces(body)
         finally:
             body.close()
 
-    def _ask(self, operation: str, version: Version | None = None, **arguments: str) -> dict[str, Any]:
+    def names(self) -> list[str]:
+        """See `Store`."""
+        found: list[str] = []
+        arguments = {"Prefix": self._key, "Delimiter": "/"}
+        for _ in range(_MOST_LISTS):
+            answer = self._ask("list_objects_v2", None, **arguments)
+            found += [str(one["Key"]) for one in answer.get("Contents", ())]
+            if not answer.get("IsTruncated"):
+                return [f"s3://{self._bucket}/{key}" for key in found]
+            arguments["ContinuationToken"] = str(answer.get("NextContinuationToken", ""))
+        raise self.refused(f"more than {len(found)} objects begin so", "give more of the name")
+
+    def _ask(self, operation: str, version: Version | None = None, /, **arguments: str) -> dict[str, Any]:
         try:
-            return getattr(self._client, operation)(Bucket=self._bucket, Key=self._key, **arguments)
+            return getattr(self._client, operation)(Bucket=self._bucket, **arguments)
         except botocore.exceptions.ClientError as error:
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             code = str(error.response.get("Error", {}).get("Code", ""))
@@ -93,10 +111,22 @@ class S3Store(Store):
                 raise TemporaryProblem(f"status {status} {code}") from None
             hint = {403: "are the credentials right, and allowed to read it?", 404: "is there such a bucket and key?"}
             raise self.refused(f"status {status} {code}", hint.get(status, "")) from None
+        except RecursionError:
+            # botocore looks for the bucket's region behind a redirection, with a request that is redirected, too.
+            raise self.refused("it is redirected, and no region is named", "see region_name") from None
         except _PERMANENT as error:
             raise self.refused(error, "see storage_options, or set AWS_PROFILE, …; anon=True asks for none") from None
         except (botocore.exceptions.BotoCoreError, OSError) as error:
             raise TemporaryProblem(type(error).__name__) from None
+
+
+def _pieces(body: Any) -> Iterator[bytes]:
+    try:
+        # botocore's own reading waits for whole pieces, which whoever drips never lets come.
+        while piece := body._raw_stream.read1(_PIECE):
+            yield piece
+    except (HTTPError, OSError) as error:
+        raise TemporaryProblem(type(error).__name__) from error
 
 
 def _version(size: int, answer: dict[str, Any]) -> Version:

@@ -13,6 +13,8 @@ from .options import RemoteOptions
 
 __all__ = ["Store", "TemporaryProblem", "Version", "check_content_range", "open_store"]
 
+# Addresses of the Open Science Data Federation, and of others of its kind.
+_PELICAN = ("osdf", "pelican")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
 
 
@@ -82,6 +84,14 @@ class Store(ABC):
             RemoteError, TemporaryProblem: they cannot be had; `RemoteError` with `changed`: another version is there.
         """
 
+    def names(self) -> list[str]:
+        """The addresses of all files that begin with this one's, up to their next `/`.
+
+        Raises:
+            RemoteError, TemporaryProblem: they cannot be told.
+        """
+        raise self.refused("files there cannot be listed, those of s3:// can", "give the file's whole address")
+
     def refused(self, reason: object, hint: str = "") -> RemoteError:
         """An error that another try would not mend."""
         return RemoteError(f"{self.shown}: cannot be read: {self.hidden(str(reason))}{hint and ': '}{hint}")
@@ -141,5 +151,9 @@ def open_store(address: str, options: RemoteOptions) -> Store:
     except (ValueError, TypeError, OSError) as error:
         if isinstance(error, RemoteError):
             raise
+        if scheme in _PELICAN and str(error).startswith("Protocol not known"):
+            raise RemoteError(
+                f"{shown}: expected the package pelicanfs, which reads {scheme}://, found none: pip install 'ffx[osdf]'"
+            ) from None
         text = without_secrets(str(error), address)
         raise RemoteError(f"{shown}: cannot be opened: {text}") from None

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+_PAGE = b"<html><body>Please log in to use this network.</body></html>"
+
 
 @dataclass
 class Fault:
@@ -18,7 +20,7 @@ class Fault:
 
     Attributes:
         kind: "status", "truncate", "stall", "reset", "whole" (200 for 206), "corrupt", "longer", "other range",
-            "redirect".
+            "redirect", "html" (a page that asks to log in), "drip" (so slowly that it would take for ever).
         value: a status, a location, seconds.
         times: how many requests it concerns.
         wanted: which ranges; `None`: all.
@@ -38,6 +40,8 @@ class HostileServer:
         ranges: the ranges that were asked for, in order, those of one byte aside.
         faults: tried in order for each request; the first that applies is used.
         etags: path -> ETag; without, none is sent.
+        length: that is claimed, where it is not the files'.
+        honest: whether `If-Match` is obeyed.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -46,6 +50,8 @@ class HostileServer:
     ranges: list[tuple[int, int]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     delay_seconds: float = 0.0
+    honest: bool = True
+    length: int | None = None
 
     def __enter__(self) -> HostileServer:
         outer = self
@@ -57,6 +63,9 @@ class HostileServer:
 
             def do_GET(self):
                 outer._answer(self)
+
+            def do_HEAD(self):
+                outer._answer_head(self)
 
             def log_message(self, *_):
                 pass
@@ -95,6 +104,18 @@ class HostileServer:
                     return fault
         return None
 
+    def _answer_head(self, request: BaseHTTPRequestHandler) -> None:
+        """As S3 is asked which version there is; for faults it is a range of one byte."""
+        path = request.path.lstrip("/")
+        data, fault = self.files.get(path), self._fault(0, 1)
+        if fault is not None and fault.kind == "redirect":
+            return self._send(request, 302, b"", {"Location": str(fault.value)})
+        if data is None or (fault is not None and fault.kind == "status"):
+            return self._send(request, 404 if data is None else int(fault.value), b"")
+        if fault is not None and fault.kind == "html":
+            return self._send(request, 200, b"", {"Content-Type": "text/html"}, len(_PAGE))
+        return self._send(request, 200, b"", {"ETag": self.etags[path]}, len(data))
+
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0].lstrip("/")
         with self._lock:
@@ -108,11 +129,11 @@ class HostileServer:
         if stop - start > 1:
             with self._lock:
                 self.ranges.append((start, stop))
-        if request.headers.get("If-Match", etag) != etag:
+        if self.honest and request.headers.get("If-Match", etag) != etag:
             return self._send(request, 412, b"")
         time.sleep(self.delay_seconds)
         fault = self._fault(start, stop)
-        headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
+        headers = {"Content-Range": f"bytes {start}-{stop - 1}/{self.length or len(data)}"}
         if etag is not None:
             headers["ETag"] = etag
         body = data[start:stop]
@@ -127,6 +148,10 @@ class HostileServer:
             return self._send(request, 302, b"", {"Location": str(fault.value)})
         if fault.kind == "whole":
             return self._send(request, 200, data, {key: text for key, text in headers.items() if key == "ETag"})
+        if fault.kind == "html":
+            return self._send(request, 200, _PAGE, {"Content-Type": "text/html"})
+        if fault.kind == "drip":
+            return self._drip(request, body, headers)
         if fault.kind == "corrupt":
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 0x55]) + body[middle + 1 :]
@@ -143,6 +168,16 @@ class HostileServer:
             request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.close_connection = cut < len(body)
         return None
+
+    def _drip(self, request, body: bytes, headers: dict[str, str]) -> None:
+        # A byte at a time is never a pause that a time limit of each read would see.
+        self._send(request, 206, b"", headers, len(body))
+        for byte in body:
+            if self._closing.wait(0.05):
+                break
+            request.wfile.write(bytes([byte]))
+            request.wfile.flush()
+        request.close_connection = True
 
     def _send(self, request, status: int, body: bytes, headers=None, length: int | None = None) -> None:
         request.send_response(status)

@@ -42,6 +42,7 @@ PASSING = [
     Fault("other range", times=2),
     Fault("longer", times=2),
     Fault("corrupt", times=1),
+    Fault("html", times=2),
 ]
 
 
@@ -82,6 +83,8 @@ LASTING = [
     (Fault("reset"), "gave up after 2 tries"),
     (Fault("other range"), "Content-Range|expected bytes"),
     (Fault("redirect", "file:///etc/passwd"), "no http"),
+    (Fault("html"), "found 200 the whole file for a range"),
+    (Fault("drip"), "gave up after 2 tries"),
 ]
 
 
@@ -99,7 +102,10 @@ def test_what_lasts_is_an_error_in_bounded_time(server, options, fault, text):
         assert not loader.reader.remote.block_map.present.any()
 
 
-@pytest.mark.parametrize("kind, value", [("status", 500), ("whole", None), ("redirect", "file:///etc/passwd")])
+OPENING = [("status", 500), ("whole", None), ("html", None), ("redirect", "file:///etc/passwd")]
+
+
+@pytest.mark.parametrize("kind, value", OPENING)
 def test_opening_fails_in_bounded_time(server, options, kind, value):
     server.faults.append(Fault(kind, value))
     with pytest.raises(RemoteError, match=server.url("train.beton")):

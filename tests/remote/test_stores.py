@@ -1,9 +1,5 @@
 """Real servers and other people's file systems: nginx, an S3 server, fsspec's."""
 
-import os
-import shutil
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +10,10 @@ import pytest
 from ffx import RemoteOptions
 from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
+from ffx.remote import list_files
 from tests.loader.helpers import everything, load, random_pipelines
+from tests.remote.nginx import NGINX, nginx_server
+from tests.remote.s3 import s3_server
 
 
 def assert_is_the_local_epoch(address, options, pages_file):
@@ -27,68 +26,18 @@ def assert_is_the_local_epoch(address, options, pages_file):
         assert remote.reader.remote.fetched.bytes == fetched > 0
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def wait_for(port: int) -> None:
-    latest = time.monotonic() + 60
-    while time.monotonic() < latest:
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the server did not start")
-
-
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-
-@pytest.fixture
-def nginx(pages_file, tmp_path):
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(f"""
-        daemon off; pid {tmp_path}/pid; error_log {tmp_path}/log; {"user root;" if os.geteuid() == 0 else ""}
-        events {{}}
-        http {{
-            access_log off;
-            client_body_temp_path {tmp_path}/a; proxy_temp_path {tmp_path}/b; fastcgi_temp_path {tmp_path}/c;
-            uwsgi_temp_path {tmp_path}/d; scgi_temp_path {tmp_path}/e;
-            server {{ listen 127.0.0.1:{port}; root {pages_file.parent}; }}
-        }}""")
-    process = subprocess.Popen([NGINX, "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "log")])
-    wait_for(port)
-    yield f"http://127.0.0.1:{port}/{pages_file.name}"
-    process.terminate()
-    process.wait(30)
-
-
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-def test_nginx(nginx, options, pages_file):
-    assert_is_the_local_epoch(nginx, options, pages_file)
+def test_nginx(options, pages_file):
+    with nginx_server(pages_file.parent) as address:
+        assert_is_the_local_epoch(f"{address}/{pages_file.name}", options, pages_file)
 
 
 @pytest.fixture(scope="module")
 def s3(pages_file):
-    """An S3 server of its own process; gives its address."""
+    """An S3 server's client, and its address."""
     pytest.importorskip("moto.server")
-    import botocore.session
-
-    port = free_port()
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-p", str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait_for(port)
-    client = botocore.session.Session().create_client("s3", endpoint_url=f"http://127.0.0.1:{port}", **CREDENTIALS)
-    client.create_bucket(Bucket="pictures")
-    client.put_object(Bucket="pictures", Key="sets/train.beton", Body=pages_file.read_bytes())
-    yield client, f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(30)
-
-
-CREDENTIALS = {"region_name": "us-east-1", "aws_access_key_id": "anybody", "aws_secret_access_key": "nothing"}
+    with s3_server({("pictures", "sets/train.beton"): pages_file.read_bytes()}) as running:
+        yield running
 
 
 def s3_options(endpoint, tmp_path, **arguments) -> RemoteOptions:
@@ -121,6 +70,40 @@ def test_an_object_changed_in_mid_epoch(s3, tmp_path, pages_file):
 def test_objects_that_are_not_there(s3, tmp_path, address):
     with pytest.raises(RemoteError, match=address):
         load(address, remote=s3_options(s3[1], tmp_path))
+
+
+def test_files_are_listed_by_how_they_begin(s3, tmp_path):
+    options = s3_options(s3[1], tmp_path)
+    s3[0].put_object(Bucket="pictures", Key="sets/train.beton/below", Body=b"no file of this folder")
+    s3[0].put_object(Bucket="pictures", Key="sets/val.beton", Body=b"another one")
+    assert list_files("s3://pictures/sets/train", options) == ["s3://pictures/sets/train.beton"]
+    assert list_files("s3://pictures/sets/", options) == [
+        f"s3://pictures/sets/{name}.beton" for name in ("train", "val")
+    ]
+    assert list_files("s3://pictures/other", options) == []
+
+
+def test_more_files_than_one_answer_lists(s3, tmp_path, monkeypatch):
+    client, endpoint = s3
+    client.create_bucket(Bucket="many")
+    names = [f"part-{number:04d}" for number in range(1003)]
+    for name in names:
+        client.put_object(Bucket="many", Key=name, Body=b"")
+    assert list_files("s3://many/", s3_options(endpoint, tmp_path)) == [f"s3://many/{name}" for name in names]
+    monkeypatch.setattr("ffx.remote.s3_store._MOST_LISTS", 1)
+    with pytest.raises(RemoteError, match="more than 1000 objects begin so: give more of the name"):
+        list_files("s3://many/", s3_options(endpoint, tmp_path))
+
+
+@pytest.mark.parametrize("address", ["s3://nobodys/train", "s3://", "s3://Not A Name/x"])
+def test_buckets_that_are_not_there_cannot_be_listed(s3, tmp_path, address):
+    with pytest.raises(RemoteError, match=f"{address}: cannot be read: "):
+        list_files(address, s3_options(s3[1], tmp_path))
+
+
+def test_what_no_store_lists_is_said(options):
+    with pytest.raises(RemoteError, match="cannot be listed"):
+        list_files("http://127.0.0.1:9/sets/", options)
 
 
 def test_an_s3_server_that_is_not_there(tmp_path):

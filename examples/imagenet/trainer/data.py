@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ffx.remote import RemoteOptions, is_remote
+from ffx.remote import RemoteOptions, is_remote, redacted
 
 from .cifar_source import CifarSource
 from .config import TrainerConfig
@@ -113,7 +113,7 @@ def _open(config: TrainerConfig, path: str, synthetic_images: int, purpose: Purp
     if is_remote(path):
         if kind not in ("auto", "ffx"):
             raise DataError(
-                f"{path}: data.source={kind} expects a path, found an address: addresses are of files of ffx"
+                f"{redacted(path)}: data.source={kind} expects a path, found an address: addresses are of files of ffx"
             )
         return FfxSource(path, purpose, remote)
     place = Path(path).expanduser()
