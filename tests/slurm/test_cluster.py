@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ddp.measurements import read_log
 
 from tests.slurm.conftest import SLURM
 from tests.slurm.jobs import TINY, make_tools, write_classes
@@ -100,6 +101,10 @@ def test_two_task_job_goes_on_behind_requeues_to_the_same_weights(cluster, place
     assert all(torch.equal(found[name], weights[name]) for name in weights)
     lines = [len((folder / "log").read_text().splitlines()) for folder in (run, resumed_run)]
     assert lines == [EPOCHS, EPOCHS]
+    # What the report makes of its log, three times begun, is one training.
+    measured = read_log(place / "requeued" / "logs" / f"resnet50_2-{job['JobId']}.out")
+    assert (measured.gpus, measured.batch_size, measured.nodes) == (2, 4, 1)
+    assert measured.seconds > 0 and measured.top_1 is not None
     # Each step was made once.
     steps = Counter(re.findall(r"^Epoch: \[\d+\]\[ *\d+/10\]", shown, re.MULTILINE))
     assert len(steps) == 10 * EPOCHS and set(steps.values()) == {1}

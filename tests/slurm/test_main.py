@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from ddp.configuration import configuration, learning_rate, worded
+from ddp.measurements import read_log
 from ddp.options import MainOptions, options_of
 from ddp.results import Heading, Total
 from main import main
@@ -279,6 +280,11 @@ def test_training_evaluation_and_going_on(data, here, capsys):
     assert steps == [(str(epoch), str(step), "10") for epoch in (0, 1) for step in range(1, 11)]
     scores = SCORES.findall(shown)
     assert len(scores) == 2
+    (here / "job.out").write_text(shown)
+    measured = read_log(here / "job.out")
+    assert (measured.gpus, measured.batch_size, measured.nodes, measured.rate) == (1, 4, 1, 0.02)
+    assert measured.seconds == total.seconds and measured.training == "shufflenet_v2_x0_5, 2 epochs"
+    assert (measured.top_1, measured.top_5) == tuple(map(float, scores[-1]))
     newest = torch.load("out/checkpoint.pth.tar", weights_only=True)
     assert (newest["epoch"], newest["arch"]) == (2, "shufflenet_v2_x0_5")
     assert newest["best_acc1"] == pytest.approx(max(float(top_1) for top_1, _ in scores), abs=1e-3)
