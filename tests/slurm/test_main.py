@@ -352,6 +352,7 @@ def test_print_frequency_and_first_epoch(data, here, capsys):
     assert Total.find(shown.splitlines()[-1]).is_complete
 
 
+@pytest.mark.slow
 def test_two_processes_that_a_launcher_started_train_together(data, here):
     """As `srun` starts them, here by torchrun, for whom no cluster is needed."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SLURM / "main.py"]
