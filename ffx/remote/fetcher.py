@@ -145,10 +145,12 @@ class Fetcher:
         self._claimed.update(mine.tolist())
         for run in self._runs(mine):
             self._queue.put(run)
-            if len(self._threads) < file.options.requests:
-                thread = threading.Thread(target=self._work, name="ffx-fetcher", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            # A thread that is closed has been started, and none begins behind that.
+            with self._news:
+                if len(self._threads) < file.options.requests and not self._stopped.is_set():
+                    thread = threading.Thread(target=self._work, name="ffx-fetcher", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
 
     def _runs(self, blocks: np.ndarray) -> Iterable[tuple[int, int]]:
         """First and last block of each request."""

@@ -1,6 +1,7 @@
 """Servers that fail, lie and change what they serve: bounded tries, an error that says so, nothing bad is kept."""
 
 import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -197,6 +198,24 @@ def test_leaving_an_epoch_does_not_wait_for_a_stalled_server(server, options):
         began = time.monotonic()
         batches.close()
         assert time.monotonic() - began < 5
+
+
+def test_leaving_an_epoch_while_its_first_fetchers_start(server, options, monkeypatch):
+    """An epoch that is closed at once meets threads that are known and have not begun."""
+    start, may_close = threading.Thread.start, threading.Event()
+
+    def slow_start(thread):
+        if thread.name.startswith("ffx-fetcher"):
+            may_close.set()
+            time.sleep(0.3)
+        start(thread)
+
+    with remote_loader(server, options, batch_size=4) as loader:
+        monkeypatch.setattr(threading.Thread, "start", slow_start)
+        batches = iter(loader)
+        assert may_close.wait(30)
+        batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ffx-fetcher")]
 
 
 def test_a_disk_that_takes_no_more_is_an_error(server, options, monkeypatch):
