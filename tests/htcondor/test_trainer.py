@@ -150,7 +150,11 @@ def undisturbed(training, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "hard, statuses", [(False, (85, 85, 0)), (True, (-signal.SIGKILL, -signal.SIGKILL, 0))], ids=["SIGTERM", "SIGKILL"]
+    "hard, statuses",
+    [
+        pytest.param(False, (85, 85, 0), id="SIGTERM"),
+        pytest.param(True, (-signal.SIGKILL, -signal.SIGKILL, 0), id="SIGKILL", marks=pytest.mark.slow),
+    ],
 )
 def test_training_killed_in_mid_epoch_goes_on_to_the_same_weights(hard, statuses, training, undisturbed, tmp_path):
     evictions = [Eviction(0.2, hard), Eviction(0.7, hard)]
