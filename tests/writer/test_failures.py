@@ -439,7 +439,7 @@ def children_of(process_id):
 
 
 def shared_memory():
-    """What is in shared memory, without locks: tests beside this one make some, and a worker that is killed here none."""
+    """What is in shared memory but for locks: tests beside this one make some, a worker that is killed here none."""
     return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.")}
 
 
