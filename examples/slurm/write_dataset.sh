@@ -10,7 +10,9 @@ usage: ./write_dataset.sh SHARDS DATA_DIR WRITE_PATH [OPTION of write_imagenet.p
       --cfg.max_resolution=400 --cfg.write_mode=proportion --cfg.compress_probability=0.10
 
 SBATCH_OPTIONS   further options of sbatch for both, such as "--partition=shared --account=lab"
-Training can wait for it: sbatch --dependency=afterok:$(./write_dataset.sh ...) gpus_008.sh
+Training can wait for it, and is submitted from its own folder:
+  train=$(./write_dataset.sh 16 ... /fast/train.ffcv ...) val=$(./write_dataset.sh 2 ... /fast/val.ffcv ...)
+  cd run_results/A100 && DATA=/fast sbatch --dependency="afterok:$train:$val" gpus_008.sh
 USAGE
 }
 

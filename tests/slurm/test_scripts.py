@@ -103,6 +103,44 @@ def test_writing_in_parts_says_what_it_expects(arguments, tmp_path):
     assert subprocess.run([script, "--help"], capture_output=True, text=True).stdout.startswith("usage:")
 
 
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """In place of `sbatch`: what each call got, with its folder and the variables that its job would have."""
+    calls, place = tmp_path / "calls", tmp_path / "bin" / "sbatch"
+    place.parent.mkdir()
+    place.write_text(
+        """#!/bin/bash
+        for part in "$PWD" "${DATA_DIR:-}" "${WRITE_PATH:-}" "${DATA:-}" "$@"; do printf '%s\\t' "$part"; done >> "$CALLS"
+        echo >> "$CALLS"
+        wc -l < "$CALLS"
+        """
+    )
+    place.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(calls))
+    return lambda: [line.split("\t")[:-1] for line in calls.read_text().splitlines()] if calls.exists() else []
+
+
+def test_steps_of_the_readme_write_both_files_and_train_behind_them(tmp_path, submitted):
+    readme = (SLURM / "README.md").read_text()
+    steps = readme[readme.index("# 2. Data") : readme.index("# 4. The table")]
+    for place in ("/data/", "/fast/"):
+        steps = steps.replace(place, f"{tmp_path}{place}")
+    (tmp_path / "data").mkdir()
+    for name in ("train", "val"):
+        (tmp_path / "data" / f"ILSVRC2012_img_{name}.tar").touch()
+    subprocess.run(["bash", "-euc", steps], cwd=SLURM, check=True, capture_output=True)
+    train, merge_train, val, merge_val, training = submitted()
+    for name, write, merge in (("train", train, merge_train), ("val", val, merge_val)):
+        assert write[1:3] == [f"{tmp_path}/data/ILSVRC2012_img_{name}.tar", f"{tmp_path}/fast/imagenet/{name}.ffcv"]
+        assert write[2] == merge[2] and f"--cfg.split={name}" in write
+    assert f"--cfg.valprep_script={tmp_path}/data/valprep.sh" in val
+    # The numbers of the two jobs that merge.
+    assert training[-3:] == ["--dependency=afterok:2:4", "--kill-on-invalid-dep=yes", "gpus_008.sh"]
+    assert training[0] == str(A100) and training[3] == f"{tmp_path}/fast/imagenet"
+    assert all({"--partition=...", "--account=..."} <= set(call) for call in submitted())
+
+
 @pytest.mark.parametrize("name, missing", [("write_shards", "DATA_DIR"), ("merge_shards", "WRITE_PATH")])
 def test_jobs_that_write_say_which_variable_is_missing(name, missing, tmp_path):
     done = run_script(SLURM / f"{name}.sbatch", SLURM)
