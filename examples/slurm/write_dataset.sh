@@ -28,8 +28,17 @@ if [ $# -lt 3 ] || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then
     exit 2
 fi
 shards=$1
+if ! [ -e "$2" ]; then
+    echo "write_dataset.sh: DATA_DIR: expected a folder of class folders or an archive, found no $2" >&2
+    exit 2
+fi
 DATA_DIR=$(realpath "$2") WRITE_PATH=$(realpath -m "$3") SHARDS=$shards
 export DATA_DIR WRITE_PATH SHARDS
+# The parts are named by what stands before and behind its last dot, which must not be that of a folder.
+if ! [[ ${WRITE_PATH##*/} =~ ^.+\.[^.]+$ ]]; then
+    echo "write_dataset.sh: WRITE_PATH: expected a file's name with its ending, such as train.ffcv, found $WRITE_PATH" >&2
+    exit 2
+fi
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")"
 mkdir -p logs "$(dirname "$WRITE_PATH")"

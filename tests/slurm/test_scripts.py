@@ -141,6 +141,22 @@ def test_steps_of_the_readme_write_both_files_and_train_behind_them(tmp_path, su
     assert all({"--partition=...", "--account=..."} <= set(call) for call in submitted())
 
 
+@pytest.mark.parametrize("name", ["train", ".ffcv", "train."])
+def test_file_in_parts_needs_an_ending(name, tmp_path, submitted):
+    """Without one, the parts of v1.0/train would be called v1.shard-0-of-2.0/train."""
+    command = [SLURM / "write_dataset.sh", "2", tmp_path, tmp_path / "v1.0" / name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and not submitted()
+    assert f"expected a file's name with its ending, such as train.ffcv, found {command[-1]}\n" in done.stderr
+
+
+def test_nothing_is_submitted_for_data_that_is_not_there(tmp_path, submitted):
+    command = [SLURM / "write_dataset.sh", "2", tmp_path / "nowhere.tar", tmp_path / "train.ffcv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and not submitted()
+    assert f"DATA_DIR: expected a folder of class folders or an archive, found no {tmp_path}/nowhere.tar" in done.stderr
+
+
 @pytest.mark.parametrize("name, missing", [("write_shards", "DATA_DIR"), ("merge_shards", "WRITE_PATH")])
 def test_jobs_that_write_say_which_variable_is_missing(name, missing, tmp_path):
     done = run_script(SLURM / f"{name}.sbatch", SLURM)
