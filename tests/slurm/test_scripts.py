@@ -164,6 +164,22 @@ def test_jobs_that_write_say_which_variable_is_missing(name, missing, tmp_path):
     assert f"{missing}: is not set" in done.stderr
 
 
+def test_merging_that_was_preempted_behind_its_merge_removes_the_other_parts(tmp_path):
+    """Only then: in a job's first run, a part that is missing is for `ffx merge` to name."""
+    merged, part = tmp_path / "train.ffcv", tmp_path / "train.shard-1-of-2.ffcv"
+    merged.write_text("merged")
+    part.touch()
+    (tmp_path / "python").write_text('#!/bin/bash\necho "$@"\nexit 3\n')
+    (tmp_path / "python").chmod(0o755)
+    job = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WRITE_PATH": str(merged), "SHARDS": "2"}
+    first = run_script(SLURM / "merge_shards.sbatch", SLURM, **job)
+    both = f"{tmp_path}/train.shard-0-of-2.ffcv {part}"
+    assert (first.returncode, first.stdout) == (3, f"-m ffx merge {merged} {both}\n") and part.exists()
+    again = run_script(SLURM / "merge_shards.sbatch", SLURM, **job, SLURM_RESTART_COUNT="1")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert merged.read_text() == "merged" and not part.exists()
+
+
 # Where SLURM is not installed
 
 
