@@ -110,7 +110,7 @@ def submitted(tmp_path, monkeypatch):
     place.parent.mkdir()
     place.write_text(
         """#!/bin/bash
-        for part in "$PWD" "${DATA_DIR:-}" "${WRITE_PATH:-}" "${DATA:-}" "$@"; do printf '%s\\t' "$part"; done >> "$CALLS"
+        printf '%s\\t' "$PWD" "${DATA_DIR:-}" "${WRITE_PATH:-}" "${DATA:-}" "$@" >> "$CALLS"
         echo >> "$CALLS"
         wc -l < "$CALLS"
         """
