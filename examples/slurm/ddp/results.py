@@ -23,7 +23,7 @@ _TOTAL = re.compile(r" \* Time ([\d.]+) s \([\d:]+\), (\d+) of (\d+) epochs")
 
 @dataclass(frozen=True)
 class Heading:
-    """What is trained: network, epochs, ranks, machines, images a step of all ranks, learning rate, optimizer, schedule.
+    """What is trained: network, epochs, ranks, machines, images a step of all ranks, rate, optimizer and its schedule.
 
     A line without the last two is read, too: they are empty then.
     """
