@@ -64,7 +64,7 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     for name, text in zip(("scaling.txt", "scaling.md", "scaling.csv"), texts.values(), strict=True):
         (out / name).write_text(text, encoding="utf-8")
         written.append(out / name)
-    pictures = [draw_speed_up(figures, out / "scaling.png"), draw_accuracy(rows, out / "accuracy.png")]
+    pictures = [draw_speed_up(rows, figures, out / "scaling.png"), draw_accuracy(rows, out / "accuracy.png")]
     # What is printed may be read by a program.
     for path in [*written, *filter(None, pictures)]:
         print(path, file=sys.stderr)

@@ -10,7 +10,9 @@ usage: ./write_dataset.sh SHARDS DATA_DIR WRITE_PATH [OPTION of write_imagenet.p
       --cfg.max_resolution=400 --cfg.write_mode=proportion --cfg.compress_probability=0.10
 
 SBATCH_OPTIONS   further options of sbatch for both, such as "--partition=shared --account=lab"
-Training can wait for it: sbatch --dependency=afterok:$(./write_dataset.sh ...) gpus_008.sh
+Training can wait for it, and is submitted from its own folder:
+  train=$(./write_dataset.sh 16 ... /fast/train.ffcv ...) val=$(./write_dataset.sh 2 ... /fast/val.ffcv ...)
+  cd run_results/A100 && DATA=/fast sbatch --dependency="afterok:$train:$val" gpus_008.sh
 USAGE
 }
 
@@ -26,8 +28,17 @@ if [ $# -lt 3 ] || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then
     exit 2
 fi
 shards=$1
+if ! [ -e "$2" ]; then
+    echo "write_dataset.sh: DATA_DIR: expected a folder of class folders or an archive, found no $2" >&2
+    exit 2
+fi
 DATA_DIR=$(realpath "$2") WRITE_PATH=$(realpath -m "$3") SHARDS=$shards
 export DATA_DIR WRITE_PATH SHARDS
+# The parts are named by what stands before and behind its last dot, which must not be that of a folder.
+if ! [[ ${WRITE_PATH##*/} =~ ^.+\.[^.]+$ ]]; then
+    echo "write_dataset.sh: WRITE_PATH: expected a file's name with its ending, such as train.ffcv, found $WRITE_PATH" >&2
+    exit 2
+fi
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")"
 mkdir -p logs "$(dirname "$WRITE_PATH")"

@@ -273,7 +273,7 @@ def test_training_evaluation_and_going_on(data, here, capsys):
     assert main([*flags, "--epochs", "2"]) == 0
     shown = capsys.readouterr().out
     first, last = shown.splitlines()[0], shown.splitlines()[-1]
-    assert Heading.find(first) == Heading("shufflenet_v2_x0_5", 2, 1, 1, 4, 0.02)
+    assert Heading.find(first) == Heading("shufflenet_v2_x0_5", 2, 1, 1, 4, 0.02, "sgd", "multistep")
     total = Total.find(last)
     assert total.is_complete and total.epochs == total.planned_epochs == 2 and total.seconds > 0
     steps = [found.groups() for found in map(LINE.match, shown.splitlines()) if found]

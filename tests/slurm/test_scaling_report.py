@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from ddp import measurements
@@ -41,12 +42,15 @@ def published(tmp_path):
     return tmp_path / "published.csv"
 
 
-def log_text(gpus, batch=None, rate=0.1, seconds=0.0, top=(75.0, 92.0), epochs=90, arch="resnet50", done=None):
+def log_text(gpus, batch=None, rate=0.1, seconds=0.0, top=(75.0, 92.0), epochs=90, arch="resnet50", done=None, **kind):
     """What a job prints; twice, as one that was requeued."""
-    heading = Heading(arch, epochs, gpus, max(1, gpus // 4), batch or 256 * gpus, rate)
+    heading = Heading(
+        arch, epochs, gpus, max(1, gpus // 4), batch or 256 * gpus, rate, kind.get("optimizer", "sgd"), "multistep"
+    )
+    precision, gpu = kind.get("precision", "float32"), kind.get("gpu", "NVIDIA A100")
     lines = [
         str(heading),
-        f"{arch}: 25,557,032 parameters, 1000 classes, float32 on {gpus} x NVIDIA A100",
+        f"{arch}: 25,557,032 parameters, 1000 classes, {precision} on {gpus} x {gpu}",
         "Epoch: [0][ 1/10]\tTime  1.0 ( 1.0)",
         " * Acc@1 1.000 Acc@5 2.000",
         "srun: error: node: tasks 0-7: Exited with exit code 85",
@@ -160,7 +164,7 @@ def test_picture_shows_speed_up_and_efficiency(monkeypatch, tmp_path):
     kept = []
     monkeypatch.setattr(tables, "save_figure", lambda figure, path: kept.append(figure))
     rows = [Measurement(1, 256, 100.0, top_1=70.0), Measurement(4, 1024, 30.0, top_1=60.0)]
-    tables.draw_speed_up(figures_of(rows), tmp_path / "a.png")
+    tables.draw_speed_up(rows, figures_of(rows), tmp_path / "a.png")
     tables.draw_accuracy(rows, tmp_path / "b.png")
     (speed,), (accuracy,) = (figure.axes for figure in kept)
     measured, ideal = speed.lines
@@ -168,6 +172,13 @@ def test_picture_shows_speed_up_and_efficiency(monkeypatch, tmp_path):
     assert list(ideal.get_ydata()) == [1, 4]
     assert [text.get_text() for text in speed.texts] == ["100.0%", "83.3%"]
     assert list(accuracy.lines[0].get_xdata()) == [256, 1024] and list(accuracy.lines[0].get_ydata()) == [70, 60]
+    # Another kind is a line of its own.
+    rows = [replace(row, gpu=gpu) for gpu in ("A100", "H100") for row in rows]
+    tables.draw_speed_up(rows, figures_of(rows), tmp_path / "a.png")
+    tables.draw_accuracy(rows, tmp_path / "b.png")
+    speed, accuracy = ([line.get_label() for line in figure.axes[0].lines] for figure in kept[2:])
+    assert speed == ["256 a GPU, A100", "256 a GPU, H100", "ideal"]
+    assert accuracy == ["top-1, A100", "top-5, A100", "top-1, H100", "top-5, H100"]
 
 
 def test_pictures_need_matplotlib_and_say_so(published, tmp_path, capsys, monkeypatch):
@@ -185,6 +196,50 @@ def test_several_runs_are_their_median(tmp_path, capsys):
     assert (row["WCT (s)"], row["Val Acc@1"]) == ("110", "71.000")
     assert main([str(tmp_path)]) == 0
     assert "Medians of several runs (1 GPUs: 3)" in capsys.readouterr().out
+
+
+OTHER_KINDS = [{"optimizer": "lars"}, {"gpu": "NVIDIA H100"}, {"precision": "bfloat16"}]
+
+
+@pytest.mark.parametrize("other", OTHER_KINDS, ids=lambda other: next(iter(other)))
+def test_other_gpus_precisions_and_optimizers_are_rows_of_their_own(other, tmp_path, capsys):
+    for name, seconds, kind in (("a", 100, {}), ("b", 60, other)):
+        (tmp_path / f"{name}1.out").write_text(log_text(1, seconds=4 * seconds, top=(76, 93), **kind))
+        (tmp_path / f"{name}4.out").write_text(log_text(4, seconds=seconds + 25, top=(seconds / 2, 90), **kind))
+    (tmp_path / "gpus_004.sh").write_text((SLURM / "run_results" / "A100" / "gpus_004.sh").read_text())
+    found = shown_rows(capsys, tmp_path, "--out", tmp_path)
+    assert all(row["WCT (s)"] != "TBD" for row in found) and len(found) == 4
+    fours = {row["Val Acc@1"]: row for row in found if row["#GPUs"] == "4"}
+    # Each by its own T(1).
+    assert float(fours["50.000"]["Speed-up"]) == pytest.approx(400 / 125, abs=0.005)
+    assert float(fours["30.000"]["Speed-up"]) == pytest.approx(240 / 85, abs=0.005)
+    column, text = (
+        {"optimizer": "Optimizer", "gpu": "GPU", "precision": "Precision"}[next(iter(other))],
+        [*other.values()],
+    )
+    assert fours["30.000"][column].split(", ")[:1] == text and fours["50.000"][column] not in ("", *text)
+    assert shown_rows(capsys, tmp_path / "scaling.csv") == found
+
+
+def test_one_gpu_of_a_csv_file_is_that_of_the_same_kind():
+    ones = [Measurement(1, 256, 100.0, gpu="A100"), Measurement(1, 256, 60.0, gpu="H100")]
+    rows = [
+        *ones,
+        Measurement(4, 1024, 20.0, gpu="H100"),
+        Measurement(8, 2048, 20.0),
+        Measurement(2, 512, 9.0, gpu="B"),
+    ]
+    assert combined(ones) == ones
+    by_gpus = {row.gpus: one for row, one in zip(rows, figures_of(rows), strict=True)}
+    assert by_gpus[4].speed_up == pytest.approx(3) and by_gpus[8] is by_gpus[2] is None
+    (alone,) = figures_of([ones[0], Measurement(4, 1024, 50.0)])[1:]
+    assert alone.speed_up == pytest.approx(2)
+
+
+def test_heading_without_an_optimizer_is_read():
+    """As `main.py` wrote it once."""
+    heading = Heading("resnet50", 90, 8, 2, 2048, 0.1)
+    assert Heading.find(str(heading)) == heading and str(heading).endswith("learning rate 0.1")
 
 
 def test_without_one_gpu_there_are_times_but_no_efficiency(tmp_path, capsys):

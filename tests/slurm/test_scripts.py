@@ -103,11 +103,81 @@ def test_writing_in_parts_says_what_it_expects(arguments, tmp_path):
     assert subprocess.run([script, "--help"], capture_output=True, text=True).stdout.startswith("usage:")
 
 
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """In place of `sbatch`: what each call got, with its folder and the variables that its job would have."""
+    calls, place = tmp_path / "calls", tmp_path / "bin" / "sbatch"
+    place.parent.mkdir()
+    place.write_text(
+        """#!/bin/bash
+        printf '%s\\t' "$PWD" "${DATA_DIR:-}" "${WRITE_PATH:-}" "${DATA:-}" "$@" >> "$CALLS"
+        echo >> "$CALLS"
+        wc -l < "$CALLS"
+        """
+    )
+    place.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(calls))
+    return lambda: [line.split("\t")[:-1] for line in calls.read_text().splitlines()] if calls.exists() else []
+
+
+def test_steps_of_the_readme_write_both_files_and_train_behind_them(tmp_path, submitted):
+    readme = (SLURM / "README.md").read_text()
+    steps = readme[readme.index("# 2. Data") : readme.index("# 4. The table")]
+    for place in ("/data/", "/fast/"):
+        steps = steps.replace(place, f"{tmp_path}{place}")
+    (tmp_path / "data").mkdir()
+    for name in ("train", "val"):
+        (tmp_path / "data" / f"ILSVRC2012_img_{name}.tar").touch()
+    subprocess.run(["bash", "-euc", steps], cwd=SLURM, check=True, capture_output=True)
+    train, merge_train, val, merge_val, training = submitted()
+    for name, write, merge in (("train", train, merge_train), ("val", val, merge_val)):
+        assert write[1:3] == [f"{tmp_path}/data/ILSVRC2012_img_{name}.tar", f"{tmp_path}/fast/imagenet/{name}.ffcv"]
+        assert write[2] == merge[2] and f"--cfg.split={name}" in write
+    assert f"--cfg.valprep_script={tmp_path}/data/valprep.sh" in val
+    # The numbers of the two jobs that merge.
+    assert training[-3:] == ["--dependency=afterok:2:4", "--kill-on-invalid-dep=yes", "gpus_008.sh"]
+    assert training[0] == str(A100) and training[3] == f"{tmp_path}/fast/imagenet"
+    assert all({"--partition=...", "--account=..."} <= set(call) for call in submitted())
+
+
+@pytest.mark.parametrize("name", ["train", ".ffcv", "train."])
+def test_file_in_parts_needs_an_ending(name, tmp_path, submitted):
+    """Without one, the parts of v1.0/train would be called v1.shard-0-of-2.0/train."""
+    command = [SLURM / "write_dataset.sh", "2", tmp_path, tmp_path / "v1.0" / name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and not submitted()
+    assert f"expected a file's name with its ending, such as train.ffcv, found {command[-1]}\n" in done.stderr
+
+
+def test_nothing_is_submitted_for_data_that_is_not_there(tmp_path, submitted):
+    command = [SLURM / "write_dataset.sh", "2", tmp_path / "nowhere.tar", tmp_path / "train.ffcv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and not submitted()
+    assert f"DATA_DIR: expected a folder of class folders or an archive, found no {tmp_path}/nowhere.tar" in done.stderr
+
+
 @pytest.mark.parametrize("name, missing", [("write_shards", "DATA_DIR"), ("merge_shards", "WRITE_PATH")])
 def test_jobs_that_write_say_which_variable_is_missing(name, missing, tmp_path):
     done = run_script(SLURM / f"{name}.sbatch", SLURM)
     assert done.returncode != 0
     assert f"{missing}: is not set" in done.stderr
+
+
+def test_merging_that_was_preempted_behind_its_merge_removes_the_other_parts(tmp_path):
+    """Only then: in a job's first run, a part that is missing is for `ffx merge` to name."""
+    merged, part = tmp_path / "train.ffcv", tmp_path / "train.shard-1-of-2.ffcv"
+    merged.write_text("merged")
+    part.touch()
+    (tmp_path / "python").write_text('#!/bin/bash\necho "$@"\nexit 3\n')
+    (tmp_path / "python").chmod(0o755)
+    job = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WRITE_PATH": str(merged), "SHARDS": "2"}
+    first = run_script(SLURM / "merge_shards.sbatch", SLURM, **job)
+    both = f"{tmp_path}/train.shard-0-of-2.ffcv {part}"
+    assert (first.returncode, first.stdout) == (3, f"-m ffx merge {merged} {both}\n") and part.exists()
+    again = run_script(SLURM / "merge_shards.sbatch", SLURM, **job, SLURM_RESTART_COUNT="1")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert merged.read_text() == "merged" and not part.exists()
 
 
 # Where SLURM is not installed

@@ -19,13 +19,15 @@ __all__ = ["COLUMNS", "NOT_RUN", "Measurement", "combined", "read_csv", "read_fo
 
 NOT_RUN = "TBD"
 # As the Kempner cluster's table has them; the first three have to be there in a CSV file.
-COLUMNS = ("#GPUs", "Batch Size", "WCT (s)", "GPU", "#N", "LR", "Val Acc@1", "Val Acc@5")
+COLUMNS = ("#GPUs", "Batch Size", "WCT (s)", "GPU", "#N", "LR", "Val Acc@1", "Val Acc@5", "Precision", "Optimizer")
 _NEEDED = COLUMNS[:3]
+_KIND = ("gpu", "precision", "optimizer")
+_Key = tuple[int, int, float, str, str, str]
 # What a report has beside them, and makes anew from them.
 _MADE = ("WCT (h:m:s)", "Speed-up", "Scaling Efficiency", "Strong Scaling Efficiency", "Weak Scaling Efficiency")
 
 _SCORES = re.compile(r" \* Acc@1 ([\d.]+) Acc@5 ([\d.]+)$")
-_SETUP = re.compile(r"\S+: [\d,]+ parameters, \d+ classes, \w+ on (?:\d+ x )?(.+)$")
+_SETUP = re.compile(r"\S+: [\d,]+ parameters, \d+ classes, (\w+) on (?:\d+ x )?(.+)$")
 _SUBMISSION = {
     "nodes": re.compile(r"^#SBATCH --nodes=(\d+)$", re.MULTILINE),
     "tasks": re.compile(r"^#SBATCH --ntasks-per-node=(\d+)$", re.MULTILINE),
@@ -44,7 +46,9 @@ class Measurement:
         rate: learning rate; `None`: not known.
         seconds: of the whole training; `None`: it has not been done.
         top_1, top_5: behind the last epoch, in per cent; `None`: not known.
-        gpu: what the GPUs are.
+        gpu: what the GPUs are; empty: not known.
+        precision: of convolutions, such as float32; empty: not known.
+        optimizer: with the schedule of its rate; empty: not known.
         training: what was trained, for how long; empty: not known.
         runs: that this is the median of.
     """
@@ -57,6 +61,8 @@ class Measurement:
     top_1: float | None = None
     top_5: float | None = None
     gpu: str = ""
+    precision: str = ""
+    optimizer: str = ""
     training: str = ""
     runs: int = 1
 
@@ -64,6 +70,11 @@ class Measurement:
     def batch_a_gpu(self) -> int:
         """Images a step and GPU."""
         return self.batch_size // self.gpus
+
+    def agrees_with(self, other: Measurement, *names: str) -> bool:
+        """Whether these attributes are equal, where both are known."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in names]
+        return all(not own or not others or own == others for own, others in pairs)
 
 
 def read_log(path: Path) -> Measurement:
@@ -82,13 +93,16 @@ def read_log(path: Path) -> Measurement:
     (heading,) = headings
     totals = [total for total in map(Total.find, lines) if total and total.is_complete]
     scores = [found for found in map(_SCORES.match, lines) if found]
-    setups = [found[1] for found in map(_SETUP.match, lines) if found]
+    setups = [found.groups() for found in map(_SETUP.match, lines) if found]
+    precision, gpu = setups[-1] if setups else ("", "")
     started = Measurement(
         gpus=heading.ranks,
         batch_size=heading.batch_size,
         nodes=heading.nodes,
         rate=heading.rate,
-        gpu=setups[-1] if setups else "",
+        gpu=gpu,
+        precision=precision,
+        optimizer=", ".join(filter(None, (heading.optimizer, heading.schedule))),
         training=f"{heading.arch}, {heading.epochs} epochs",
     )
     if not totals:
@@ -179,22 +193,45 @@ def _from_line(line: Mapping[str | None, str | None], place: str) -> Measurement
         top_1=number("Val Acc@1"),
         top_5=number("Val Acc@5"),
         gpu=(line.get("GPU") or "").strip(),
+        precision=(line.get("Precision") or "").strip(),
+        optimizer=(line.get("Optimizer") or "").strip(),
     )
 
 
 def combined(measurements: Iterable[Measurement]) -> list[Measurement]:
-    """One for each number of GPUs, batch and rate, in this order: the median where there are several.
+    """One for each batch a GPU, number of GPUs, rate, GPU, precision and optimizer, in this order.
+
+    Of several that have run it is the median. What has not run is left out where another of the same numbers knows
+    more, as a log does of a submission.
 
     Raises:
         ConfigurationError: not all are of the same training, so that their times say nothing about GPUs.
     """
-    groups: dict[tuple[int, int, float], list[Measurement]] = {}
-    for one in measurements:
-        groups.setdefault((one.batch_a_gpu, one.gpus, -1.0 if one.rate is None else one.rate), []).append(one)
+    found = list(measurements)
+    groups: dict[_Key, list[Measurement]] = {}
+    for one in found:
+        if not any(_covers(other, one) for other in found):
+            groups.setdefault(_key(one), []).append(one)
     trainings = sorted({one.training for group in groups.values() for one in group if one.training})
     if len(trainings) > 1:
         raise ConfigurationError(f"expected logs of the same training, found {'; '.join(trainings)}: report each alone")
     return [_median(group) for _, group in sorted(groups.items())]
+
+
+def _key(one: Measurement) -> _Key:
+    rate = -1.0 if one.rate is None else one.rate
+    return one.batch_a_gpu, one.gpus, rate, one.gpu, one.precision, one.optimizer
+
+
+def _covers(other: Measurement, one: Measurement) -> bool:
+    """Whether `one` has not run and says nothing that `other` does not say, too, with more."""
+    known = [(getattr(one, name), getattr(other, name)) for name in _KIND]
+    return (
+        one.seconds is None
+        and _key(one) != _key(other)
+        and _key(one)[:3] == _key(other)[:3]
+        and all(own in ("", others) for own, others in known)
+    )
 
 
 def _median(group: list[Measurement]) -> Measurement:

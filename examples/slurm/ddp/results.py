@@ -15,14 +15,18 @@ from trainer.config import TrainerConfig
 __all__ = ["Heading", "Total", "nodes_of_step", "total_of_run"]
 
 _HEADING = re.compile(
-    r"main\.py: (\S+), (\d+) epochs, (\d+) ranks? on (\d+) nodes?, batch (\d+) \(\d+ a rank\), learning rate (\S+)"
+    r"main\.py: (\S+), (\d+) epochs, (\d+) ranks? on (\d+) nodes?, batch (\d+) \(\d+ a rank\), learning rate ([^\s,]+)"
+    r"(?:, ([^,]+), ([^,]+))?"
 )
 _TOTAL = re.compile(r" \* Time ([\d.]+) s \([\d:]+\), (\d+) of (\d+) epochs")
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What is trained: network, epochs, ranks, machines, images a step of all ranks, learning rate."""
+    """What is trained: network, epochs, ranks, machines, images a step of all ranks, rate, optimizer and its schedule.
+
+    A line without the last two is read, too: they are empty then.
+    """
 
     arch: str
     epochs: int
@@ -30,20 +34,31 @@ class Heading:
     nodes: int
     batch_size: int
     rate: float
+    optimizer: str = ""
+    schedule: str = ""
 
     def __str__(self) -> str:
+        course = f", {self.optimizer}, {self.schedule}" if self.optimizer else ""
         return (
             f"main.py: {self.arch}, {self.epochs} epochs, {self.ranks} rank{'s' * (self.ranks > 1)} on {self.nodes} "
             f"node{'s' * (self.nodes > 1)}, batch {self.batch_size} ({self.batch_size // self.ranks} a rank), "
-            f"learning rate {self.rate:g}"
+            f"learning rate {self.rate:g}{course}"
         )
 
     @classmethod
     def of(cls, config: TrainerConfig, ranks: int) -> Heading:
         """That of a training on so many ranks."""
-        training = config.training
+        training, lr = config.training, config.lr
+        warmup = f" after {lr.warmup_epochs} epochs of warm-up" if lr.warmup_epochs else ""
         return cls(
-            config.model.arch, training.epochs, ranks, nodes_of_step(), training.batch_size * ranks, config.lr.lr
+            config.model.arch,
+            training.epochs,
+            ranks,
+            nodes_of_step(),
+            training.batch_size * ranks,
+            lr.lr,
+            training.optimizer,
+            f"{lr.lr_schedule_type}{warmup}",
         )
 
     @classmethod
@@ -52,8 +67,8 @@ class Heading:
         found = _HEADING.match(line)
         if not found:
             return None
-        arch, *numbers, rate = found.groups()
-        return cls(arch, *map(int, numbers), float(rate))
+        arch, *numbers, rate, optimizer, schedule = found.groups()
+        return cls(arch, *map(int, numbers), float(rate), optimizer or "", schedule or "")
 
 
 @dataclass(frozen=True)

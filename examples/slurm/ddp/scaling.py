@@ -13,17 +13,19 @@ from .measurements import NOT_RUN, Measurement
 
 __all__ = ["csv_table", "draw_accuracy", "draw_speed_up", "figures_of", "shown_table"]
 
-_COLUMNS = ("GPU", "Batch Size", "#N", "#GPUs", "LR", "WCT (s)", "WCT (h:m:s)", "Val Acc@1", "Val Acc@5", "Speed-up")
-_COLUMNS += ("Strong Scaling Efficiency", "Weak Scaling Efficiency")
+_COLUMNS = ("GPU", "Precision", "Optimizer", "Batch Size", "#N", "#GPUs", "LR", "WCT (s)", "WCT (h:m:s)")
+_COLUMNS += ("Val Acc@1", "Val Acc@5", "Speed-up", "Strong Scaling Efficiency", "Weak Scaling Efficiency")
 _EXPLANATION = (
     "Strong: the same data on N GPUs at the same batch a GPU: speed-up T(1) / T(N), efficiency T(1) / (T(N) x N).",
     "Weak: N times the data on N GPUs: efficiency T(1) / T(N, N times the data).",
 )
+# Times of different ones are not compared.
+_MACHINE = ("gpu", "precision")
 _DERIVED = "*: not measured, but N times the strong time; so it is strong scaling's by definition."
 
 
 def figures_of(rows: Sequence[Measurement], weak: Sequence[Measurement] = ()) -> list[Scaling | None]:
-    """Speed-up and efficiencies of each; `None` where it has not run, or one GPU has not at its batch a GPU.
+    """Speed-up and efficiencies of each; `None` where it has not run, or one GPU of its kind has not at its batch.
 
     Args:
         rows: trainings on the same data.
@@ -31,15 +33,36 @@ def figures_of(rows: Sequence[Measurement], weak: Sequence[Measurement] = ()) ->
     """
     found: list[Scaling | None] = []
     for row in rows:
-        ones = [one.seconds for one in rows if one.gpus == 1 and one.batch_a_gpu == row.batch_a_gpu and one.seconds]
-        if row.seconds is None or not ones:
+        one_gpu = _seconds_of_one_gpu(row, rows)
+        if row.seconds is None or one_gpu is None:
             found.append(None)
             continue
-        weak_seconds = {one.gpus: one.seconds for one in weak if one.batch_a_gpu == row.batch_a_gpu and one.seconds}
+        weak_seconds = {one.gpus: one.seconds for one in _comparable(row, weak) if one.seconds}
         # One GPU at several rates: each row is its own measure.
-        times = {1: ones[0], row.gpus: row.seconds}
+        times = {1: one_gpu, row.gpus: row.seconds}
         found.append(scaling_of({row.batch_a_gpu: times}, {row.batch_a_gpu: weak_seconds})[-1])
     return found
+
+
+def _comparable(row: Measurement, others: Sequence[Measurement]) -> list[Measurement]:
+    """Those that have run at the row's batch a GPU, as far as is known on such GPUs and in its precision."""
+    return [
+        one for one in others if one.seconds and one.batch_a_gpu == row.batch_a_gpu and one.agrees_with(row, *_MACHINE)
+    ]
+
+
+def _seconds_of_one_gpu(row: Measurement, rows: Sequence[Measurement]) -> float | None:
+    """T(1) for a row; `None`: there is none, or the row does not say of which kind it is and there are several."""
+    ones = [one for one in _comparable(row, rows) if one.gpus == 1]
+    ones = [one for one in ones if _machine(one) == _machine(row)] or ones
+    if len(set(map(_machine, ones))) != 1:
+        return None
+    # Another optimizer takes nearly the same time, and is better than none.
+    return ([one for one in ones if one.optimizer == row.optimizer] or ones)[0].seconds
+
+
+def _machine(row: Measurement) -> tuple[str, str]:
+    return row.gpu, row.precision
 
 
 def shown_table(rows: Sequence[Measurement], figures: Sequence[Scaling | None]) -> Table:
@@ -51,7 +74,9 @@ def shown_table(rows: Sequence[Measurement], figures: Sequence[Scaling | None]) 
     if any(one and one.gpus > 1 and not one.is_measured for one in figures):
         table.remarks.append(_DERIVED)
     if any(row.seconds is not None and one is None for row, one in zip(rows, figures, strict=True)):
-        table.remarks.append("No speed-up where one GPU has not trained with that batch a GPU.")
+        table.remarks.append(
+            "No speed-up where one GPU has not trained with that batch a GPU, as such a GPU in that precision."
+        )
     repeated = [f"{row.gpus} GPUs: {row.runs}" for row in rows if row.runs > 1]
     if repeated:
         table.remarks.append(f"Medians of several runs ({', '.join(repeated)}).")
@@ -74,6 +99,8 @@ def _cells(row: Measurement, figures: Scaling | None, star: str) -> list[str]:
     weak = percent(figures.weak_efficiency) + ("" if is_known else star) if figures and (is_known or star) else NOT_RUN
     return [
         row.gpu,
+        row.precision,
+        row.optimizer,
         str(row.batch_size),
         str(row.nodes or ""),
         str(row.gpus),
@@ -87,16 +114,20 @@ def _cells(row: Measurement, figures: Scaling | None, star: str) -> list[str]:
     ]
 
 
-def draw_speed_up(figures: Sequence[Scaling | None], path: Path) -> Path | None:
+def draw_speed_up(rows: Sequence[Measurement], figures: Sequence[Scaling | None], path: Path) -> Path | None:
     """Speed-up over GPUs with the efficiency at each point; `None` without matplotlib or without figures."""
     points = [one for one in figures if one]
     made = new_axes("Strong scaling at the same batch a GPU", "GPUs", "Speed-up") if points else None
     if made is None:
         return None
     figure, axes = made
-    for batch in sorted({one.batch_size for one in points}):
-        own = [one for one in points if one.batch_size == batch]
-        axes.plot([one.gpus for one in own], [one.speed_up for one in own], marker="o", label=f"{batch} a GPU")
+    lines: dict[tuple[str, ...], list[Scaling]] = {}
+    for row, one in zip(rows, figures, strict=True):
+        if one:
+            lines.setdefault((f"{one.batch_size} a GPU", *_machine(row)), []).append(one)
+    for names, own in lines.items():
+        label = ", ".join(filter(None, names if len({each[1:] for each in lines}) > 1 else names[:1]))
+        axes.plot([one.gpus for one in own], [one.speed_up for one in own], marker="o", label=label)
     for one in points:
         axes.annotate(
             f"{one.efficiency:.1%}",
@@ -116,15 +147,20 @@ def draw_speed_up(figures: Sequence[Scaling | None], path: Path) -> Path | None:
 
 def draw_accuracy(rows: Sequence[Measurement], path: Path) -> Path | None:
     """Accuracy over the batch of all GPUs; `None` without matplotlib or without accuracies."""
-    points = sorted((row.batch_size, row.top_1, row.top_5) for row in rows if row.top_1 is not None)
-    made = new_axes("Accuracy at larger batches", "Images a step of all GPUs", "Accuracy (%)") if points else None
+    done = [row for row in rows if row.top_1 is not None]
+    made = new_axes("Accuracy at larger batches", "Images a step of all GPUs", "Accuracy (%)") if done else None
     if made is None:
         return None
     figure, axes = made
-    axes.plot([point[0] for point in points], [point[1] for point in points], marker="o", label="top-1")
-    fives = [(batch, top_5) for batch, _, top_5 in points if top_5 is not None]
-    axes.plot([batch for batch, _ in fives], [top_5 for _, top_5 in fives], marker="s", label="top-5")
-    _in_powers(axes, sorted({point[0] for point in points}))
+    lines: dict[tuple[str, ...], list[Measurement]] = {}
+    for row in sorted(done, key=lambda row: row.batch_size):
+        lines.setdefault((*_machine(row), row.optimizer), []).append(row)
+    for names, own in lines.items():
+        of = "".join(f", {name}" for name in names if name) if len(lines) > 1 else ""
+        axes.plot([row.batch_size for row in own], [row.top_1 for row in own], marker="o", label=f"top-1{of}")
+        fives = [(row.batch_size, row.top_5) for row in own if row.top_5 is not None]
+        axes.plot([batch for batch, _ in fives], [top_5 for _, top_5 in fives], marker="s", label=f"top-5{of}")
+    _in_powers(axes, sorted({row.batch_size for row in done}))
     axes.legend(frameon=False)
     return save_figure(figure, path)
 
