@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import shutil
 import stat
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ..errors import RemoteError
 from .block_map import ABSENT, BlockMap
 from .lease import CLAIMED, PINNED, OtherLeases
-from .locking import held, is_held
+from .locking import held, held_if_free
 
 __all__ = ["DATA", "MAP", "OPENING", "Cache"]
 
@@ -140,16 +139,22 @@ class Cache:
         """Remove a file of which nothing but the tables is left, and that nobody reads."""
         if block_map.present.any() or self._leases_of(name).any_living(len(block_map.blocks)):
             return 0
-        opening = os.open(self.folder / name / OPENING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            if is_held(opening):
+        with held_if_free(self.folder / name / OPENING) as free:
+            if not free:
                 return 0
             self._leases.pop(name).close()
             self._maps.pop(name, None)
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            _remove(self.folder / name)
             return block_map.table_bytes
-        finally:
-            os.close(opening)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a copy, with its lock held; the lock's file last, after which another process may begin the next copy."""
+    names = [entry.name for entry in os.scandir(folder) if entry.name != OPENING]
+    with suppress(OSError):
+        for name in [*names, OPENING]:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _check_access(folder: Path) -> None:
