@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import stat
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ __all__ = ["DATA", "MAP", "OPENING", "Cache"]
 _log = logging.getLogger("ffx.remote")
 
 DATA, MAP, OPENING = "data", "blocks", "opening"
+# Of the folders that `cache_name` names; others are not the cache's.
+_NAME = re.compile(r"-[0-9a-f]{20}$")
 # Of the file system, where no limit was set.
 _KEPT_FREE = 0.05
 # More is given up than is needed at once, so that it is done seldom.
@@ -88,14 +91,16 @@ class Cache:
             if entry.is_dir(follow_symlinks=False)
         }
         known = {name: one for name, one in maps.items() if one is not None}
-        kept = sum(one.present_bytes for one in known.values())
+        unmapped = {name: _bytes_on_disk(self.folder / name) for name in maps.keys() - known.keys() if _NAME.search(name)}
+        kept = sum(one.present_bytes for one in known.values()) + sum(unmapped.values())
         limit = self.limit(kept)
         marks = {name: self.marks_of(name, len(one.blocks), set()) for name, one in known.items()}
         coming = sum(_bytes_of(one, ((marks[name] & CLAIMED) != 0) & ~one.present) for name, one in known.items())
         excess = kept + coming + bytes_wanted - limit
         if excess <= 0:
             return
-        freed = self._give_up(known, marks, excess + int(limit * _SLACK))
+        freed = sum(self._remove_unmapped(name, size) for name, size in unmapped.items())
+        freed += self._give_up(known, marks, max(excess + int(limit * _SLACK) - freed, 0))
         if freed < excess and not self._warned:
             self._warned = True
             _log.warning(
@@ -147,6 +152,18 @@ class Cache:
             _remove(self.folder / name)
             return block_map.table_bytes
 
+    def _remove_unmapped(self, name: str, size: int) -> int:
+        """Remove a folder without a map that can be used, unless it is being opened, or read by a map it had."""
+        with held_if_free(self.folder / name / OPENING) as free:
+            # Not those of `_leases`, which are as long as a map says.
+            leases = OtherLeases(self.folder / name)
+            living = leases.any_living(0)
+            leases.close()
+            if living or not free:
+                return 0
+            _remove(self.folder / name)
+            return size
+
 
 def _remove(folder: Path) -> None:
     """Remove a copy, with its lock held; the lock's file last, after which another process may begin the next copy."""
@@ -166,6 +183,15 @@ def _check_access(folder: Path) -> None:
             f"{folder}: expected a folder for the cache of remote files that not everybody can write to: choose a "
             "cache_dir of your own (a folder in this one will do)"
         )
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    found = 0
+    for path in folder.iterdir():
+        # A process that opens the file renames and removes some.
+        with suppress(FileNotFoundError):
+            found += path.lstat().st_blocks * 512
+    return found
 
 
 def _bytes_of(block_map: BlockMap, chosen: np.ndarray) -> int:

@@ -12,7 +12,8 @@ from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
 from ffx.reader import Reader
 from ffx.remote.block_map import ABSENT
-from ffx.remote.cache import DATA, MAP, OPENING
+from ffx.remote.cache import DATA, MAP, OPENING, Cache
+from ffx.remote.lease import Lease
 from ffx.remote.locking import held, held_if_free
 from tests.loader.helpers import everything, load, random_pipelines
 
@@ -146,6 +147,32 @@ def test_a_copy_is_removed_with_its_lock_held_and_the_locks_file_last(server, op
     assert [free for _, free in removed] == [False] * len(removed)
     assert {name for name, _ in removed[:-1]} >= {DATA, MAP, "about.json"}
     assert removed[-1][0] == OPENING
+
+
+@pytest.mark.parametrize("damage", ["missing", "bad"])
+def test_folders_without_a_usable_map_count_and_are_given_up(tmp_path, damage):
+    cache = Cache(tmp_path, 4 << 20)
+    folder, other = tmp_path / f"train.beton-{'0f' * 10}", tmp_path / "pictures"
+    for one in (folder, other):
+        one.mkdir()
+        (one / OPENING).touch()
+        (one / DATA).write_bytes(bytes(3 << 20))
+        if damage == "bad":
+            (one / MAP).write_bytes(b"no map" * 100)
+
+    def kept_after(bytes_wanted):
+        with cache.lock():
+            cache.make_room(bytes_wanted)
+        assert other.exists(), "it is not the cache's"
+        return folder.exists()
+
+    assert kept_after(1 << 19), "there is room"
+    with held(folder / OPENING):
+        assert kept_after(2 << 20), "it is being opened"
+    lease = Lease(folder, 7)
+    assert kept_after(2 << 20), "it is read"
+    lease.close()
+    assert not kept_after(2 << 20)
 
 
 @pytest.mark.parametrize("damage", ["present", "lost"])
