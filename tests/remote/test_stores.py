@@ -156,3 +156,33 @@ def test_texts_about_an_address_lose_its_secrets():
     assert redacted(address) == "sftp://host/a/b.beton"
     text = f"{address}; me:pass:word@host; pass:word; /a/b.beton?key=k1#part"
     assert without_secrets(text, address) == "sftp://host/a/b.beton; …@host; …; /a/b.beton?…"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("zip://train.ffcv::https://user:SECRET@host/x.zip?s=SECRET", "zip://train.ffcv::https://host/x.zip"),
+        ("simplecache::zip://a/b::sftp://SECRET@host/x.zip#SECRET", "simplecache::zip://a/b::sftp://host/x.zip"),
+        ("https://user:SEC/RET@host/x.zip", "https://host/x.zip"),
+        ("https://user:SEC@/RET@host/x.zip", "https://host/x.zip"),
+        ("https://user:SEC::RET@[2001::db8]:80/x", "https://[2001::db8]:80/x"),
+        ("https://host/at@home/x?s=SECRET", "https://host/at@home/x"),
+        ("s3://bucket/at@home/x", "s3://bucket/at@home/x"),
+        ("https://@host/x", "https://host/x"),
+        ("s3://", "s3://"),
+    ],
+)
+def test_secrets_are_left_out_wherever_they_are(address, shown):
+    from ffx.remote.address import redacted, without_secrets
+
+    assert redacted(address) == shown
+    text = without_secrets(f"no {address}; {' '.join(address.split('/'))}; {address.partition('::')[2]}", address)
+    assert shown in text
+    assert "SECRET" not in text
+
+
+@pytest.mark.parametrize("text", ["SEC/RET", "user:SEC/RET", "user:SEC/RET@host", "https://user:SEC/RET@host/x"])
+def test_a_password_with_a_slash_is_left_out_alone_too(text):
+    from ffx.remote.address import without_secrets
+
+    assert "SEC/RET" not in without_secrets(text, "https://user:SEC/RET@host/x")
