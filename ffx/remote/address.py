@@ -44,7 +44,8 @@ def _parts(address: str) -> list[tuple[str, str, str, str]]:
         if not rest:
             found.append((part, "", "", ""))
             continue
-        place = re.split(r"[?#]", rest, maxsplit=1)[0]
+        # S3's keys may have a #.
+        place = re.split("[?]" if scheme.lower() == "s3://" else "[?#]", rest, maxsplit=1)[0]
         user = ""
         # A password may have a slash in it, though it should not. Where there is no sign of one, an @ is the path's.
         if re.search("[:@]", place.partition("/")[0]):
