@@ -91,7 +91,9 @@ class Cache:
             if entry.is_dir(follow_symlinks=False)
         }
         known = {name: one for name, one in maps.items() if one is not None}
-        unmapped = {name: _bytes_on_disk(self.folder / name) for name in maps.keys() - known.keys() if _NAME.search(name)}
+        unmapped = {
+            name: _bytes_on_disk(self.folder / name) for name in maps.keys() - known.keys() if _NAME.search(name)
+        }
         kept = sum(one.present_bytes for one in known.values()) + sum(unmapped.values())
         limit = self.limit(kept)
         marks = {name: self.marks_of(name, len(one.blocks), set()) for name, one in known.items()}
