@@ -37,7 +37,7 @@ def without_secrets(text: str, address: str) -> str:
 
 
 def _parts(address: str) -> list[tuple[str, str, str, str]]:
-    """Of each part of a chain (`zip://a::https://b`): scheme, user's part with its @, place, and all behind the path."""
+    """Of each part of a chain (`zip://a::https://b`): scheme, user's part with its @, place, what is behind."""
     found = []
     for part in _LINK.split(address):
         scheme, rest = part[: part.find("://") + 3], part.partition("://")[2]

@@ -94,9 +94,7 @@ def test_s3_keys_with_a_number_sign_and_versions(s3, tmp_path):
 @pytest.mark.parametrize("query", ["", "versionId", "versionId=", "X-Amz-Signature=SECRET"])
 def test_s3_addresses_with_another_query_are_refused(options, query):
     pytest.importorskip("botocore")
-    with pytest.raises(
-        RemoteError, match=r"s3://bucket/key: cannot be read: its form: expected .*\?versionId=number"
-    ) as raised:
+    with pytest.raises(RemoteError, match=r"s3://bucket/key: .*: its form: expected .*\?versionId=number") as raised:
         open_store(f"s3://bucket/key?{query}", options)
     assert "SECRET" not in str(raised.value)
 
