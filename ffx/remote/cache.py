@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import shutil
+import re
 import stat
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,15 @@ import numpy as np
 from ..errors import RemoteError
 from .block_map import ABSENT, BlockMap
 from .lease import CLAIMED, PINNED, OtherLeases
-from .locking import held, is_held
+from .locking import held, held_if_free
 
 __all__ = ["DATA", "MAP", "OPENING", "Cache"]
 
 _log = logging.getLogger("ffx.remote")
 
 DATA, MAP, OPENING = "data", "blocks", "opening"
+# Of the folders that `cache_name` names; others are not the cache's.
+_NAME = re.compile(r"-[0-9a-f]{20}$")
 # Of the file system, where no limit was set.
 _KEPT_FREE = 0.05
 # More is given up than is needed at once, so that it is done seldom.
@@ -89,14 +91,18 @@ class Cache:
             if entry.is_dir(follow_symlinks=False)
         }
         known = {name: one for name, one in maps.items() if one is not None}
-        kept = sum(one.present_bytes for one in known.values())
+        unmapped = {
+            name: _bytes_on_disk(self.folder / name) for name in maps.keys() - known.keys() if _NAME.search(name)
+        }
+        kept = sum(one.present_bytes for one in known.values()) + sum(unmapped.values())
         limit = self.limit(kept)
         marks = {name: self.marks_of(name, len(one.blocks), set()) for name, one in known.items()}
         coming = sum(_bytes_of(one, ((marks[name] & CLAIMED) != 0) & ~one.present) for name, one in known.items())
         excess = kept + coming + bytes_wanted - limit
         if excess <= 0:
             return
-        freed = self._give_up(known, marks, excess + int(limit * _SLACK))
+        freed = sum(self._remove_unmapped(name, size) for name, size in unmapped.items())
+        freed += self._give_up(known, marks, max(excess + int(limit * _SLACK) - freed, 0))
         if freed < excess and not self._warned:
             self._warned = True
             _log.warning(
@@ -140,16 +146,34 @@ class Cache:
         """Remove a file of which nothing but the tables is left, and that nobody reads."""
         if block_map.present.any() or self._leases_of(name).any_living(len(block_map.blocks)):
             return 0
-        opening = os.open(self.folder / name / OPENING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            if is_held(opening):
+        with held_if_free(self.folder / name / OPENING) as free:
+            if not free:
                 return 0
             self._leases.pop(name).close()
             self._maps.pop(name, None)
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            _remove(self.folder / name)
             return block_map.table_bytes
-        finally:
-            os.close(opening)
+
+    def _remove_unmapped(self, name: str, size: int) -> int:
+        """Remove a folder without a map that can be used, unless it is being opened, or read by a map it had."""
+        with held_if_free(self.folder / name / OPENING) as free:
+            # Not those of `_leases`, which are as long as a map says.
+            leases = OtherLeases(self.folder / name)
+            living = leases.any_living(0)
+            leases.close()
+            if living or not free:
+                return 0
+            _remove(self.folder / name)
+            return size
+
+
+def _remove(folder: Path) -> None:
+    """Remove a copy, with its lock held; the lock's file last, after which another process may begin the next copy."""
+    names = [entry.name for entry in os.scandir(folder) if entry.name != OPENING]
+    with suppress(OSError):
+        for name in [*names, OPENING]:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _check_access(folder: Path) -> None:
@@ -161,6 +185,15 @@ def _check_access(folder: Path) -> None:
             f"{folder}: expected a folder for the cache of remote files that not everybody can write to: choose a "
             "cache_dir of your own (a folder in this one will do)"
         )
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    found = 0
+    for path in folder.iterdir():
+        # A process that opens the file renames and removes some.
+        with suppress(FileNotFoundError):
+            found += path.lstat().st_blocks * 512
+    return found
 
 
 def _bytes_of(block_map: BlockMap, chosen: np.ndarray) -> int:

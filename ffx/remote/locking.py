@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["held", "is_held"]
+__all__ = ["held", "held_if_free", "is_held"]
 
 # A file's lock belongs to the process's threads in turn; a forked process makes its own.
 _threads: dict[tuple[int, str], threading.RLock] = {}
@@ -54,6 +54,23 @@ def _locked(path: Path) -> int:
         except FileNotFoundError:
             pass
         # Another file stands there now: this one was removed while its lock was waited for.
+        os.close(file)
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file (made where it is missing), unless somebody holds it; gives whether it is held now."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
         os.close(file)
 
 

@@ -20,7 +20,7 @@ from .store import Store, TemporaryProblem, Version, check_content_range
 __all__ = ["S3Store"]
 
 _PIECE = 1 << 18
-_EXPECTED = "expected s3://bucket/key"
+_EXPECTED = "expected s3://bucket/key or s3://bucket/key?versionId=number"
 # Of a thousand names each.
 _MOST_LISTS = 10
 _PERMANENT = (
@@ -32,14 +32,17 @@ _PERMANENT = (
 
 
 class S3Store(Store):
-    """An object `s3://bucket/key`."""
+    """An object `s3://bucket/key`, or one version of it, `s3://bucket/key?versionId=number`."""
 
     def __init__(self, address: str, options: RemoteOptions) -> None:
         super().__init__(address, options)
         self.check_options({"anon", "key", "secret", "token", "profile", "endpoint_url", "region_name"})
-        self._bucket, _, self._key = self.shown.partition("://")[2].partition("/")
-        if not self._bucket:
-            raise self.refused(_EXPECTED)
+        place, mark, query = address.partition("://")[2].partition("?")
+        self._bucket, _, self._key = place.partition("/")
+        name, _, number = query.partition("=")
+        if not self._bucket or (mark and (name != "versionId" or not number)):
+            raise self.refused("its form", _EXPECTED)
+        self._chosen = {"VersionId": number} if number else {}
         try:
             self._client = self._make_client()
         except botocore.exceptions.BotoCoreError as error:
@@ -68,17 +71,16 @@ class S3Store(Store):
     def version(self) -> Version:
         """See `Store`."""
         if not self._key:
-            raise self.refused(_EXPECTED)
-        answer = self._ask("head_object", Key=self._key)
+            raise self.refused("it names no object", _EXPECTED)
+        answer = self._ask("head_object", Key=self._key, **self._chosen)
         if not answer.get("ETag"):
             raise self.refused("whatever answers gives no ETag, as S3 does", "is the endpoint right?")
         return _version(int(answer["ContentLength"]), answer)
 
     def stream(self, start: int, stop: int, version: Version) -> Iterator[bytes]:
         """See `Store`."""
-        answer = self._ask(
-            "get_object", version, Key=self._key, Range=f"bytes={start}-{stop - 1}", IfMatch=version.etag
-        )
+        chosen = {"Range": f"bytes={start}-{stop - 1}", "IfMatch": version.etag, **self._chosen}
+        answer = self._ask("get_object", version, Key=self._key, **chosen)
         body = answer["Body"]
         try:
             version.check(self.shown, _version(version.size, answer))
@@ -89,6 +91,8 @@ class S3Store(Store):
 
     def names(self) -> list[str]:
         """See `Store`."""
+        if self._chosen:
+            raise self.refused("expected what addresses begin with, found one version", "leave ?versionId= out")
         found: list[str] = []
         arguments = {"Prefix": self._key, "Delimiter": "/"}
         for _ in range(_MOST_LISTS):

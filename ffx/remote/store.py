@@ -145,15 +145,15 @@ def open_store(address: str, options: RemoteOptions) -> Store:
         return FsspecStore(address, options)
     except ImportError as error:
         raise RemoteError(
-            f"{shown}: cannot be read without further packages ({error}): pip install 'ffx[remote]', and for "
-            f"{scheme}:// whatever its fsspec file system names"
+            f"{shown}: cannot be read without further packages ({error}): pip install botocore fsspec urllib3, and "
+            f"for {scheme}:// whatever its fsspec file system names"
         ) from error
     except (ValueError, TypeError, OSError) as error:
         if isinstance(error, RemoteError):
             raise
         if scheme in _PELICAN and str(error).startswith("Protocol not known"):
             raise RemoteError(
-                f"{shown}: expected the package pelicanfs, which reads {scheme}://, found none: pip install 'ffx[osdf]'"
+                f"{shown}: expected the package pelicanfs, which reads {scheme}://, found none: pip install pelicanfs"
             ) from None
         text = without_secrets(str(error), address)
         raise RemoteError(f"{shown}: cannot be opened: {text}") from None

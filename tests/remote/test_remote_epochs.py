@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
 from ffx.reader import Reader
+from ffx.remote.block_map import ABSENT
+from ffx.remote.cache import DATA, MAP, OPENING, Cache
+from ffx.remote.lease import Lease
+from ffx.remote.locking import held, held_if_free
 from tests.loader.helpers import everything, load, random_pipelines
 
 ORDERS = [OrderOption.SEQUENTIAL, OrderOption.RANDOM, OrderOption.QUASI_RANDOM]
@@ -115,6 +120,59 @@ def test_other_files_go_first_and_vanish_when_nobody_reads_them(server, options,
         everything(loader)
     assert not old.exists()
     assert loader.reader.remote.path.exists()
+
+
+def test_a_copy_is_removed_with_its_lock_held_and_the_locks_file_last(server, options, monkeypatch):
+    with remote_loader(server, options) as loader:
+        remote = loader.reader.remote
+    folder, cache, block_map = remote.path.parent, remote.cache, remote.block_map
+    block_map.blocks["state"][:] = ABSENT
+    with cache.lock():
+        assert cache._remove_if_empty(remote.name, block_map) == 0, "it is still looked at"
+    del loader, remote
+    gc.collect()
+    with cache.lock(), held(folder / OPENING):
+        assert cache._remove_if_empty(folder.name, block_map) == 0, "it is being opened"
+    removed, unlink = [], Path.unlink
+
+    def watched(path, **arguments):
+        with held_if_free(folder / OPENING) as free:
+            removed.append((path.name, free))
+        unlink(path, **arguments)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    with cache.lock():
+        assert cache._remove_if_empty(folder.name, block_map) == block_map.table_bytes
+    assert not folder.exists()
+    assert [free for _, free in removed] == [False] * len(removed)
+    assert {name for name, _ in removed[:-1]} >= {DATA, MAP, "about.json"}
+    assert removed[-1][0] == OPENING
+
+
+@pytest.mark.parametrize("damage", ["missing", "bad"])
+def test_folders_without_a_usable_map_count_and_are_given_up(tmp_path, damage):
+    cache = Cache(tmp_path, 4 << 20)
+    folder, other = tmp_path / f"train.beton-{'0f' * 10}", tmp_path / "pictures"
+    for one in (folder, other):
+        one.mkdir()
+        (one / OPENING).touch()
+        (one / DATA).write_bytes(bytes(3 << 20))
+        if damage == "bad":
+            (one / MAP).write_bytes(b"no map" * 100)
+
+    def kept_after(bytes_wanted):
+        with cache.lock():
+            cache.make_room(bytes_wanted)
+        assert other.exists(), "it is not the cache's"
+        return folder.exists()
+
+    assert kept_after(1 << 19), "there is room"
+    with held(folder / OPENING):
+        assert kept_after(2 << 20), "it is being opened"
+    lease = Lease(folder, 7)
+    assert kept_after(2 << 20), "it is read"
+    lease.close()
+    assert not kept_after(2 << 20)
 
 
 @pytest.mark.parametrize("damage", ["present", "lost"])

@@ -11,6 +11,7 @@ from ffx import RemoteOptions
 from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
 from ffx.remote import list_files
+from ffx.remote.store import open_store
 from tests.loader.helpers import everything, load, random_pipelines
 from tests.remote.nginx import NGINX, nginx_server
 from tests.remote.s3 import s3_server
@@ -70,6 +71,32 @@ def test_an_object_changed_in_mid_epoch(s3, tmp_path, pages_file):
 def test_objects_that_are_not_there(s3, tmp_path, address):
     with pytest.raises(RemoteError, match=address):
         load(address, remote=s3_options(s3[1], tmp_path))
+
+
+def test_s3_keys_with_a_number_sign_and_versions(s3, tmp_path):
+    client, endpoint = s3
+    options = s3_options(endpoint, tmp_path)
+    client.create_bucket(Bucket="versions")
+    client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+    client.put_object(Bucket="versions", Key="run", Body=b"another object")
+    old = client.put_object(Bucket="versions", Key="run#2/a@b", Body=b"old")["VersionId"]
+    client.put_object(Bucket="versions", Key="run#2/a@b", Body=b"newer")
+    (address,) = list_files("s3://versions/run#2/", options)
+    assert address == "s3://versions/run#2/a@b"
+    for one, expected in ((address, b"newer"), (f"{address}?versionId={old}", b"old")):
+        store = open_store(one, options)
+        assert store.shown == address
+        assert b"".join(store.stream(0, len(expected), store.version())) == expected
+    with pytest.raises(RemoteError, match="found one version"):
+        list_files(f"{address}?versionId={old}", options)
+
+
+@pytest.mark.parametrize("query", ["", "versionId", "versionId=", "X-Amz-Signature=SECRET"])
+def test_s3_addresses_with_another_query_are_refused(options, query):
+    pytest.importorskip("botocore")
+    with pytest.raises(RemoteError, match=r"s3://bucket/key: .*: its form: expected .*\?versionId=number") as raised:
+        open_store(f"s3://bucket/key?{query}", options)
+    assert "SECRET" not in str(raised.value)
 
 
 def test_files_are_listed_by_how_they_begin(s3, tmp_path):
@@ -138,7 +165,7 @@ def test_addresses_that_nothing_reads_say_what_to_install(options):
 def test_a_missing_package_is_named(options, monkeypatch):
     monkeypatch.setitem(sys.modules, "urllib3", None)
     monkeypatch.delitem(sys.modules, "ffx.remote.http_store", raising=False)
-    with pytest.raises(RemoteError, match=r"pip install 'ffx\[remote\]'"):
+    with pytest.raises(RemoteError, match="pip install botocore fsspec urllib3"):
         load("https://127.0.0.1/x", remote=options)
 
 
@@ -156,3 +183,33 @@ def test_texts_about_an_address_lose_its_secrets():
     assert redacted(address) == "sftp://host/a/b.beton"
     text = f"{address}; me:pass:word@host; pass:word; /a/b.beton?key=k1#part"
     assert without_secrets(text, address) == "sftp://host/a/b.beton; …@host; …; /a/b.beton?…"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("zip://train.ffcv::https://user:SECRET@host/x.zip?s=SECRET", "zip://train.ffcv::https://host/x.zip"),
+        ("simplecache::zip://a/b::sftp://SECRET@host/x.zip#SECRET", "simplecache::zip://a/b::sftp://host/x.zip"),
+        ("https://user:SEC/RET@host/x.zip", "https://host/x.zip"),
+        ("https://user:SEC@/RET@host/x.zip", "https://host/x.zip"),
+        ("https://user:SEC::RET@[2001::db8]:80/x", "https://[2001::db8]:80/x"),
+        ("https://host/at@home/x?s=SECRET", "https://host/at@home/x"),
+        ("s3://bucket/at@home/x", "s3://bucket/at@home/x"),
+        ("https://@host/x", "https://host/x"),
+        ("s3://", "s3://"),
+    ],
+)
+def test_secrets_are_left_out_wherever_they_are(address, shown):
+    from ffx.remote.address import redacted, without_secrets
+
+    assert redacted(address) == shown
+    text = without_secrets(f"no {address}; {' '.join(address.split('/'))}; {address.partition('::')[2]}", address)
+    assert shown in text
+    assert "SECRET" not in text
+
+
+@pytest.mark.parametrize("text", ["SEC/RET", "user:SEC/RET", "user:SEC/RET@host", "https://user:SEC/RET@host/x"])
+def test_a_password_with_a_slash_is_left_out_alone_too(text):
+    from ffx.remote.address import without_secrets
+
+    assert "SEC/RET" not in without_secrets(text, "https://user:SEC/RET@host/x")

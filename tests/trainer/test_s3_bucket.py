@@ -116,7 +116,7 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     monkeypatch.delitem(sys.modules, "ffx.remote.s3_store", raising=False)
     assert main([*TINY, "--s3-bucket", "pictures"]) == 1
-    assert "pip install 'ffx[remote]'" in capsys.readouterr().err
+    assert "pip install botocore fsspec urllib3" in capsys.readouterr().err
 
 
 def test_the_single_batch_is_the_buckets(credentials, tmp_path, monkeypatch, capsys):
