@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a job does: fetch and unpack the data, train, clean up, whatever happens.
+# What a job does: fetch and unpack the data, train, clean up, whatever happens. Outside of a job nothing is removed.
 #
 #   imagenet.sh train DATA [options of imagenet_resnet50.py]
 #   imagenet.sh shard PART MAXSIDE SHARE QUALITY
@@ -66,9 +66,16 @@ tick() {
     wait "$sleeper" && kill -s USR1 $$
 }
 
+# Whether this folder is a job's own, which goes with the job.
+in_job() {
+    [ . -ef "${_CONDOR_SCRATCH_DIR:-}" ]
+}
+
 clean_up() {
     status=$?
     [ "$ticker" -ne 0 ] && kill "$ticker" 2> /dev/null
+    # Elsewhere it is somebody's folder, with files of theirs.
+    in_job || exit "$status"
     # A job that stopped at a checkpoint goes on here, or HTCondor removes all of it.
     if [ "$status" -ne "$CHECKPOINTED" ]; then
         rm -rf data training_sample code packages cache checkpoints constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
@@ -80,7 +87,6 @@ clean_up() {
     fi
     exit "$status"
 }
-trap clean_up EXIT
 
 get_code() {
     if [ -z "${FFX_HOME:-}" ]; then
@@ -119,7 +125,9 @@ get_data() {
             ;;
     esac
     data=data/train
-    [ -d data/train ] || run "$python" "$tools/unpack_archive.py" "$archive" --output data --threads 6 --remove
+    remove=
+    in_job && remove=--remove
+    [ -d data/train ] || run "$python" "$tools/unpack_archive.py" "$archive" --output data --threads 6 ${remove:+"$remove"}
 }
 
 train() {
@@ -144,6 +152,7 @@ case "$command" in
     train | shard)
         shift
         [ $# -gt 0 ] || { echo "imagenet.sh: $command: expected the data" >&2; exit 2; }
+        trap clean_up EXIT
         get_code || exit
         "$command" "$@"
         ;;
