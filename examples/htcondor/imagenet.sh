@@ -111,8 +111,8 @@ get_code() {
 get_data() {
     data="$1"
     archive="$(basename "${data%%\?*}")"
-    case "$data" in
-        *.ffcv | *.beton)
+    case "${data%%\?*}" in
+        *.ffcv | *.beton | *.ffx)
             # An address is read by ranges; a file was brought by HTCondor.
             case "$data" in *://*) ;; *) data="$archive" ;; esac
             return 0

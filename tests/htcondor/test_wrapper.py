@@ -153,6 +153,23 @@ def test_file_is_read_by_ranges_where_it_lies(scratch, tmp_path):
     assert status == 0, said
 
 
+@pytest.fixture
+def echo(tmp_path):
+    """A Python that says what it was called with."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$*"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize("name", ["train.ffcv", "train.beton", "train.ffx", "train.ffcv?X-Amz-Signature=S&x=a.tar"])
+def test_file_at_an_address_is_known_by_its_name(name, scratch, echo):
+    status, shown, said = run(scratch, "train", f"https://host/{name}", PYTHON=echo)
+    assert status == 0, said
+    (line,) = shown.splitlines()
+    assert f"imagenet_resnet50.py --data https://host/{name} " in line
+
+
 def until_steps_come(process):
     for line in process.stdout:
         if line.startswith("Epoch: ["):
