@@ -11,7 +11,7 @@
 #   CHECKPOINT_MINUTES   so often the training is asked for a checkpoint and the job ends with 85 (0, the default: never);
 #                        HTCondor then keeps checkpoints/ and starts the job again where it stands
 #   DATA_MD5             MD5 sum of an archive that is fetched here
-#   VAL_DATA             what to evaluate on
+#   VAL_DATA             what to evaluate on: a file that HTCondor has brought, a file, or the address of one
 #   FFX_HOME             where the code is; otherwise ffx.tar.gz is unpacked, and what it needs installed beside it
 #   PYTHON               default: python3
 set -uo pipefail
@@ -107,14 +107,20 @@ get_code() {
     tools="$FFX_HOME/examples/htcondor"
 }
 
+# The name of a file that HTCondor has brought; otherwise what was given, which is read where it lies, by ranges.
+brought() {
+    name="$(basename "${1%%\?*}")"
+    [ -f "$name" ] || name="$1"
+    printf '%s\n' "$name"
+}
+
 # Sets `data` to what the training reads.
 get_data() {
     data="$1"
     archive="$(basename "${data%%\?*}")"
     case "${data%%\?*}" in
         *.ffcv | *.beton | *.ffx)
-            # An address is read by ranges; a file was brought by HTCondor.
-            case "$data" in *://*) ;; *) data="$archive" ;; esac
+            data="$(brought "$data")"
             return 0
             ;;
         https://* | http://*)
@@ -138,7 +144,7 @@ train() {
         tick "$CHECKPOINT_MINUTES" &
         ticker=$!
     fi
-    run "$python" "$tools/imagenet_resnet50.py" --data "$data" ${VAL_DATA:+--val-data "$VAL_DATA"} \
+    run "$python" "$tools/imagenet_resnet50.py" --data "$data" ${VAL_DATA:+--val-data "$(brought "$VAL_DATA")"} \
         --cache-dir "$here/cache/data" "$@"
 }
 

@@ -48,7 +48,7 @@ def test_training_asks_for_what_the_document_had():
         "request_disk": "300GB",
         "MY.SingularityImage": '"osdf:///ospool/uc-shared/public/OSG-Staff/pytorch-2.1.1.sif"',
         "arguments": f'"train {ARCHIVE} --epochs 5 --log-interval 1 --save-model "',
-        "transfer_input_files": f"ffx.tar.gz, {ARCHIVE}",
+        "transfer_input_files": f"ffx.tar.gz, {ARCHIVE}, ",
         "transfer_output_files": "imagenet_resnet50.pt, checkpoints",
     }
     assert {key: found[key] for key in expected} == expected
@@ -81,6 +81,16 @@ def test_values_of_the_command_line_win():
     assert found["arguments"] == '"train https://x/train.ffcv --epochs 5 --log-interval 1 --save-model --lr 0.1"'
     assert found["transfer_input_files"] == "ffx.tar.gz, "
     assert found["MY.SingularityImage"] == '"my.sif"'
+
+
+def test_file_to_evaluate_on_comes_as_the_data_do():
+    given = {"data": "osdf:///lab/train.ffcv", "val_data": "osdf:///lab/val.ffcv"}
+    _, found = values_of("imagenet.sub", **given)
+    assert found["transfer_input_files"] == "ffx.tar.gz, osdf:///lab/train.ffcv, osdf:///lab/val.ffcv"
+    assert found["environment"] == '"CHECKPOINT_MINUTES=30 VAL_DATA=osdf:///lab/val.ffcv"'
+    _, found = values_of("imagenet.sub", fetch="job", **given)
+    assert "val.ffcv" not in found["transfer_input_files"]
+    assert "VAL_DATA=osdf:///lab/val.ffcv" in found["environment"]
 
 
 @pytest.mark.parametrize(

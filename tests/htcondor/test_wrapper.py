@@ -170,6 +170,15 @@ def test_file_at_an_address_is_known_by_its_name(name, scratch, echo):
     assert f"imagenet_resnet50.py --data https://host/{name} " in line
 
 
+@pytest.mark.parametrize("folder", ["osdf:///lab/", "https://host/", "/home/me/", ""])
+def test_files_that_htcondor_brought_are_read_there(folder, scratch, echo):
+    for name in ("train.ffcv", "val.ffcv"):
+        (scratch / name).touch()
+    status, shown, said = run(scratch, "train", f"{folder}train.ffcv", VAL_DATA=f"{folder}val.ffcv", PYTHON=echo)
+    assert status == 0, said
+    assert "--data train.ffcv --val-data val.ffcv " in shown
+
+
 def until_steps_come(process):
     for line in process.stdout:
         if line.startswith("Epoch: ["):
