@@ -78,7 +78,8 @@ clean_up() {
     in_job || exit "$status"
     # A job that stopped at a checkpoint goes on here, or HTCondor removes all of it.
     if [ "$status" -ne "$CHECKPOINTED" ]; then
-        rm -rf data training_sample code packages cache checkpoints constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
+        rm -rf data checkpoints checkpoints_training_sample code packages cache constraints.txt ffx.tar.gz \
+            ./*.tar ./*.zip ./*.part ./*.part.version
     fi
     if [ "$command" = train ]; then
         # HTCondor holds a job that lacks one of its output files, instead of telling how it ended.

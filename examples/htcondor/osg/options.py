@@ -23,7 +23,7 @@ MODEL = "imagenet_resnet50.pt"
 CHECKPOINTS = "checkpoints"
 _SIDE = 224  # pixels
 _VALIDATED = 256  # images a batch
-_SAMPLE = "training_sample"
+_SAMPLE = "_training_sample"  # behind the name of the folder for checkpoints
 _SAMPLES_A_CLASS = 10
 
 
@@ -170,7 +170,8 @@ def _sample_of(options: Options) -> str:
     if is_remote(options.data) or Path(options.data).is_file():
         raise DataError(f"--data {options.data}: a file needs --val-data, another one to evaluate on")
     images = CustomImageNetDataset(options.data)
-    # Beside the checkpoints: the data may lie where nobody may write.
-    folder = Path(options.checkpoints).absolute().parent / _SAMPLE
+    # Beside the checkpoints, which HTCondor transfers: the data may lie where nobody may write. Each training has its own.
+    checkpoints = Path(options.checkpoints).absolute()
+    folder = checkpoints.with_name(checkpoints.name + _SAMPLE)
     link_some(images, folder, _SAMPLES_A_CLASS)
     return str(folder)
