@@ -197,3 +197,10 @@ def test_number_of_parts_that_are_advised_fits():
     job = Job(0, {"all": 11 * 10**9}, (), ())
     text, _ = show_jobs([job], LIMIT_BYTES)
     assert int(re.search(r"at least (\d+) parts", text)[1]) == 3
+
+
+def test_secrets_in_addresses_are_not_shown():
+    text, fits = show_jobs([Job(0, {}, ("https://user:SECRET@host/train.tar?sig=SECRET",), ())], LIMIT_BYTES)
+    assert fits
+    assert "https://host/train.tar" in text
+    assert "SECRET" not in text

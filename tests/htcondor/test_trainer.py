@@ -103,6 +103,9 @@ def test_file_needs_something_to_evaluate_on(tmp_path):
     for data in (str(tmp_path / "train.ffcv"), "https://origin.example.org/train.ffcv"):
         with pytest.raises(DataError, match="a file needs --val-data"):
             configuration(options_of("--data", data))
+    with pytest.raises(DataError, match="--data https://origin/train.ffcv: a file") as caught:
+        configuration(options_of("--data", "https://user:SECRET@origin/train.ffcv?X-Amz-Signature=SECRET"))
+    assert "SECRET" not in str(caught.value)
 
 
 def test_without_validation_data_some_training_images_are_evaluated(pictures, tmp_path):

@@ -13,7 +13,7 @@ from trainer.config import TrainerConfig
 from trainer.errors import ConfigurationError, DataError
 from trainer.values import WholeNumber
 
-from ffx.remote import is_remote
+from ffx.remote import is_remote, redacted
 
 from .dataset import CustomImageNetDataset, link_some
 
@@ -168,7 +168,7 @@ def configuration(options: Options) -> TrainerConfig:
 def _sample_of(options: Options) -> str:
     """Links to a few training images of each class, where nothing is given to evaluate on."""
     if is_remote(options.data) or Path(options.data).is_file():
-        raise DataError(f"--data {options.data}: a file needs --val-data, another one to evaluate on")
+        raise DataError(f"--data {redacted(options.data)}: a file needs --val-data, another one to evaluate on")
     images = CustomImageNetDataset(options.data)
     # Beside the checkpoints, which HTCondor transfers: the data may lie where nobody may write. Each training has its own.
     checkpoints = Path(options.checkpoints).absolute()
