@@ -211,6 +211,20 @@ def test_zip_archive_becomes_a_tar_archive_of_the_same_files(tree, tmp_path, cap
         assert {member.name: tar.extractfile(member).read() for member in tar} == tree
 
 
+@pytest.mark.parametrize("name", ["train.zip", "train.tar"])
+@pytest.mark.parametrize("flags", [("--to-tar",), ("--remove", "--output", "data")])
+def test_zip_archive_replaces_no_file(name, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(name, "w") as file:
+        file.writestr("n1/one.JPEG", b"content")
+    if name == "train.zip":
+        (tmp_path / "train.tar").write_bytes(b"theirs")
+    before = files_below(tmp_path)
+    assert unpack_archive.main([name, *flags]) == 1
+    assert f"train.tar: expected no file where {name} shall become a tar archive" in capsys.readouterr().err
+    assert files_below(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", ["../outside", "/absolute", "n1/../../outside"])
 def test_zip_archive_that_names_files_outside_is_refused(name, tmp_path):
     with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
