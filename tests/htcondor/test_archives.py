@@ -3,6 +3,8 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -19,7 +21,7 @@ from osg.unpacking import class_tasks, zip_to_tar
 
 from ffx.errors import ArchiveError
 from ffx.writer import ImageArchive, TarArchive, merge_files
-from tests.htcondor.conftest import status_of
+from tests.htcondor.conftest import PROGRAMS, ROOT, status_of
 from tests.ilsvrc_archives import made_pictures, write_archives
 from writer.write_imagenet import Options, write_file
 
@@ -80,6 +82,13 @@ def test_shards_of_parts_make_the_bytes_of_a_single_run(made, tmp_path, monkeypa
     assert len(shards) == len(parts)
     merge_files(tmp_path / "merged.ffcv", shards)
     assert (tmp_path / "merged.ffcv").read_bytes() == written_whole(made, tmp_path / "whole.ffcv")
+
+
+def test_merging_is_a_command_of_an_environment_with_ffx():
+    (command,) = [line for line in (PROGRAMS / "README.md").read_text().splitlines() if "merge" in line and ".ffcv" in line]
+    assert command == "python3 -m ffx merge train.ffcv shards/*.ffcv"
+    done = subprocess.run([sys.executable, *command.split()[1:4], "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, "usage: ffx merge" in done.stdout) == (0, True), done.stderr
 
 
 def test_parts_hold_every_picture_once(made, tree, tmp_path):
