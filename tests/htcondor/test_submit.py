@@ -83,6 +83,16 @@ def test_values_of_the_command_line_win():
     assert found["MY.SingularityImage"] == '"my.sif"'
 
 
+@pytest.mark.parametrize("name", ["imagenet.sub", "shards.sub"])
+def test_image_that_has_the_code_needs_no_archive_of_it(name, place, capsys):
+    sparse(place / "parts" / "part-0-of-1.tar", 100)
+    (place / "ffx.tar.gz").unlink()
+    assert main([name, "code=image", "image=osdf:///lab/ffx.sif"]) == 0
+    assert "ffx.tar.gz" not in capsys.readouterr().out
+    assert main([name]) == 1
+    assert "missing: ffx.tar.gz" in capsys.readouterr().out
+
+
 def test_file_to_evaluate_on_comes_as_the_data_do():
     given = {"data": "osdf:///lab/train.ffcv", "val_data": "osdf:///lab/val.ffcv"}
     _, found = values_of("imagenet.sub", **given)
