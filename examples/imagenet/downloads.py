@@ -98,7 +98,7 @@ def fetch(
         except (OSError, HTTPException) as error:
             if _is_final(error) or attempt == _ATTEMPTS:
                 kept = f"; what has arrived is kept in {part}" if part.exists() else ""
-                raise DataError(f"{_shown(source)}: {_reason(error)}{kept}") from error
+                raise DataError(f"{_shown(source)}: {_reason(error, archive.needs_account)}{kept}") from error
             wait = min(wait_seconds * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
             print(f"{archive.name}: {error}: once more in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
@@ -132,12 +132,15 @@ def _shown(url: str) -> str:
     return re.sub(r"\?.*|(?<=://)[^/@]*@", "", url)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, needs_account: bool) -> str:
     if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
-        return (
-            f"{error}: the server wants to know who you are: log in at image-net.org, accept the terms, and take the "
-            "link that stands there then, or set IMAGENET_COOKIE or IMAGENET_TOKEN"
+        advice = (
+            "log in at image-net.org, accept the terms, and take the link that stands there then, or set "
+            "IMAGENET_COOKIE or IMAGENET_TOKEN"
+            if needs_account
+            else "take an address that may be read by whoever has it, such as a signed one that has not run out"
         )
+        return f"{error}: the server wants to know who you are: {advice}"
     return str(error) or type(error).__name__
 
 

@@ -288,7 +288,7 @@ def test_other_content_is_kept_aside_with_an_error(server, tmp_path):
 @pytest.mark.parametrize(
     "faults, message",
     [
-        ([403], "403.*: the server wants to know who you are: log in"),
+        ([403], "403.*: the server wants to know who you are: take an address that may be read"),
         ([404], "404: Not Found"),
         ([500] * 6, "500: Internal Server Error"),
         (["cut", *[500] * 5], "500: Internal Server Error; what has arrived is kept in .*file.tar.part"),
@@ -301,6 +301,13 @@ def test_download_that_cannot_be_says_why_and_tells_no_secrets(faults, message, 
         get(server, tmp_path)
     assert "secret" not in str(raised.value)
     assert not server.faults
+
+
+def test_advice_to_log_in_is_for_archives_that_need_an_account(server, tmp_path):
+    server.faults = [403]
+    archive = dataclasses.replace(archive_of(server.content), needs_account=True)
+    with pytest.raises(DataError, match=r"403.*: the server wants to know who you are: log in at image-net\.org"):
+        fetch(archive, server.url, tmp_path)
 
 
 def test_disk_without_room_is_an_error_before_anything_comes(server, tmp_path, monkeypatch):
