@@ -85,7 +85,9 @@ def test_shards_of_parts_make_the_bytes_of_a_single_run(made, tmp_path, monkeypa
 
 
 def test_merging_is_a_command_of_an_environment_with_ffx():
-    (command,) = [line for line in (PROGRAMS / "README.md").read_text().splitlines() if "merge" in line and ".ffcv" in line]
+    (command,) = [
+        line for line in (PROGRAMS / "README.md").read_text().splitlines() if "merge" in line and ".ffcv" in line
+    ]
     assert command == "python3 -m ffx merge train.ffcv shards/*.ffcv"
     done = subprocess.run([sys.executable, *command.split()[1:4], "--help"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, "usage: ffx merge" in done.stdout) == (0, True), done.stderr

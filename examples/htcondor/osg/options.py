@@ -170,7 +170,7 @@ def _sample_of(options: Options) -> str:
     if is_remote(options.data) or Path(options.data).is_file():
         raise DataError(f"--data {redacted(options.data)}: a file needs --val-data, another one to evaluate on")
     images = CustomImageNetDataset(options.data)
-    # Beside the checkpoints, which HTCondor transfers: the data may lie where nobody may write. Each training has its own.
+    # Beside the checkpoints, which HTCondor transfers: the data may lie where nobody may write.
     checkpoints = Path(options.checkpoints).absolute()
     folder = checkpoints.with_name(checkpoints.name + _SAMPLE)
     link_some(images, folder, _SAMPLES_A_CLASS)
