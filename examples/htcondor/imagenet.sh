@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a job does: fetch and unpack the data, train, clean up, whatever happens.
+# What a job does: fetch and unpack the data, train, clean up, whatever happens. Outside of a job nothing is removed.
 #
 #   imagenet.sh train DATA [options of imagenet_resnet50.py]
 #   imagenet.sh shard PART MAXSIDE SHARE QUALITY
@@ -11,7 +11,7 @@
 #   CHECKPOINT_MINUTES   so often the training is asked for a checkpoint and the job ends with 85 (0, the default: never);
 #                        HTCondor then keeps checkpoints/ and starts the job again where it stands
 #   DATA_MD5             MD5 sum of an archive that is fetched here
-#   VAL_DATA             what to evaluate on
+#   VAL_DATA             what to evaluate on: a file that HTCondor has brought, a file, or the address of one
 #   FFX_HOME             where the code is; otherwise ffx.tar.gz is unpacked, and what it needs installed beside it
 #   PYTHON               default: python3
 set -uo pipefail
@@ -66,12 +66,20 @@ tick() {
     wait "$sleeper" && kill -s USR1 $$
 }
 
+# Whether this folder is a job's own, which goes with the job.
+in_job() {
+    [ . -ef "${_CONDOR_SCRATCH_DIR:-}" ]
+}
+
 clean_up() {
     status=$?
     [ "$ticker" -ne 0 ] && kill "$ticker" 2> /dev/null
+    # Elsewhere it is somebody's folder, with files of theirs.
+    in_job || exit "$status"
     # A job that stopped at a checkpoint goes on here, or HTCondor removes all of it.
     if [ "$status" -ne "$CHECKPOINTED" ]; then
-        rm -rf data training_sample code packages cache checkpoints constraints.txt ffx.tar.gz ./*.tar ./*.tar.part ./*.zip
+        rm -rf data checkpoints checkpoints_training_sample code packages cache constraints.txt ffx.tar.gz \
+            ./*.tar ./*.zip ./*.part ./*.part.version
     fi
     if [ "$command" = train ]; then
         # HTCondor holds a job that lacks one of its output files, instead of telling how it ended.
@@ -80,7 +88,6 @@ clean_up() {
     fi
     exit "$status"
 }
-trap clean_up EXIT
 
 get_code() {
     if [ -z "${FFX_HOME:-}" ]; then
@@ -101,14 +108,20 @@ get_code() {
     tools="$FFX_HOME/examples/htcondor"
 }
 
+# The name of a file that HTCondor has brought; otherwise what was given, which is read where it lies, by ranges.
+brought() {
+    name="$(basename "${1%%\?*}")"
+    [ -f "$name" ] || name="$1"
+    printf '%s\n' "$name"
+}
+
 # Sets `data` to what the training reads.
 get_data() {
     data="$1"
     archive="$(basename "${data%%\?*}")"
-    case "$data" in
-        *.ffcv | *.beton)
-            # An address is read by ranges; a file was brought by HTCondor.
-            case "$data" in *://*) ;; *) data="$archive" ;; esac
+    case "${data%%\?*}" in
+        *.ffcv | *.beton | *.ffx)
+            data="$(brought "$data")"
             return 0
             ;;
         https://* | http://*)
@@ -119,7 +132,9 @@ get_data() {
             ;;
     esac
     data=data/train
-    [ -d data/train ] || run "$python" "$tools/unpack_archive.py" "$archive" --output data --threads 6 --remove
+    remove=
+    in_job && remove=--remove
+    [ -d data/train ] || run "$python" "$tools/unpack_archive.py" "$archive" --output data --threads 6 ${remove:+"$remove"}
 }
 
 train() {
@@ -130,7 +145,7 @@ train() {
         tick "$CHECKPOINT_MINUTES" &
         ticker=$!
     fi
-    run "$python" "$tools/imagenet_resnet50.py" --data "$data" ${VAL_DATA:+--val-data "$VAL_DATA"} \
+    run "$python" "$tools/imagenet_resnet50.py" --data "$data" ${VAL_DATA:+--val-data "$(brought "$VAL_DATA")"} \
         --cache-dir "$here/cache/data" "$@"
 }
 
@@ -144,6 +159,7 @@ case "$command" in
     train | shard)
         shift
         [ $# -gt 0 ] || { echo "imagenet.sh: $command: expected the data" >&2; exit 2; }
+        trap clean_up EXIT
         get_code || exit
         "$command" "$@"
         ;;

@@ -2,7 +2,7 @@
 
     python3 split_archive.py ILSVRC2012_img_train.tar --output parts --limit 4.5
     condor_submit shards.sub
-    ffx merge train.ffcv shards/*.ffcv
+    python3 -m ffx merge train.ffcv shards/*.ffcv
 
 The merged file has the very bytes of one that a single machine writes of the whole archive.
 """

@@ -93,11 +93,12 @@ def fetch(
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _continue(source, part, archive.needs_account, timeout_seconds)
+            _version_of(part).unlink(missing_ok=True)
             break
         except (OSError, HTTPException) as error:
             if _is_final(error) or attempt == _ATTEMPTS:
                 kept = f"; what has arrived is kept in {part}" if part.exists() else ""
-                raise DataError(f"{_shown(source)}: {_reason(error)}{kept}") from error
+                raise DataError(f"{_shown(source)}: {_reason(error, archive.needs_account)}{kept}") from error
             wait = min(wait_seconds * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
             print(f"{archive.name}: {error}: once more in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
@@ -131,12 +132,15 @@ def _shown(url: str) -> str:
     return re.sub(r"\?.*|(?<=://)[^/@]*@", "", url)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, needs_account: bool) -> str:
     if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
-        return (
-            f"{error}: the server wants to know who you are: log in at image-net.org, accept the terms, and take the "
-            "link that stands there then, or set IMAGENET_COOKIE or IMAGENET_TOKEN"
+        advice = (
+            "log in at image-net.org, accept the terms, and take the link that stands there then, or set "
+            "IMAGENET_COOKIE or IMAGENET_TOKEN"
+            if needs_account
+            else "take an address that may be read by whoever has it, such as a signed one that has not run out"
         )
+        return f"{error}: the server wants to know who you are: {advice}"
     return str(error) or type(error).__name__
 
 
@@ -144,6 +148,11 @@ def _continue(url: str, part: Path, needs_account: bool, timeout_seconds: float)
     """Fetch what is missing in `part`; returns when it is whole."""
     done = part.stat().st_size if part.exists() else 0
     request = _request(url, done, needs_account)
+    version = _version_of(part)
+    known = version.read_text() if done and version.exists() else ""
+    if known:
+        # Of another version all comes, instead of a rest that does not belong to what is there.
+        request.add_header("If-Range", known)
     try:
         answer = urllib.request.urlopen(request, timeout=timeout_seconds)
     except urllib.error.HTTPError as error:
@@ -159,7 +168,22 @@ def _continue(url: str, part: Path, needs_account: bool, timeout_seconds: float)
     with answer:
         # A server that knows no ranges sends all of it.
         start = done if answer.status == 206 else 0
+        found = _validator(answer)
+        if start and known and found and found != known:
+            part.unlink()
+            raise OSError(f"{part.name} is of another version than the file there: begun anew")
         _append(answer, part, start)
+
+
+def _version_of(part: Path) -> Path:
+    """The file beside a part that says of which version it is."""
+    return part.with_name(f"{part.name}.version")
+
+
+def _validator(answer: HTTPResponse) -> str:
+    """What tells a file's versions apart, as `If-Range` takes it; "": nothing does."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
 def _request(url: str, done: int, needs_account: bool) -> urllib.request.Request:
@@ -199,6 +223,10 @@ def _append(answer: HTTPResponse, part: Path, start: int) -> None:
     length = _length(answer)
     if length is not None and length > shutil.disk_usage(part.parent).free:
         raise DataError(f"{part.parent}: {length / 2**30:.1f} GiB are to come, and the disk has no room for them")
+    if not start:
+        # What is there goes first: it must not be taken for one of the new version.
+        part.unlink(missing_ok=True)
+        _version_of(part).write_text(_validator(answer))
     received = 0
     with open(part, "ab" if start else "wb") as file, _bar(length and start + length, part.stem, start) as bar:
         while chunk := answer.read(_CHUNK_BYTES):

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -19,7 +21,7 @@ from osg.unpacking import class_tasks, zip_to_tar
 
 from ffx.errors import ArchiveError
 from ffx.writer import ImageArchive, TarArchive, merge_files
-from tests.htcondor.conftest import status_of
+from tests.htcondor.conftest import PROGRAMS, ROOT, status_of
 from tests.ilsvrc_archives import made_pictures, write_archives
 from writer.write_imagenet import Options, write_file
 
@@ -80,6 +82,15 @@ def test_shards_of_parts_make_the_bytes_of_a_single_run(made, tmp_path, monkeypa
     assert len(shards) == len(parts)
     merge_files(tmp_path / "merged.ffcv", shards)
     assert (tmp_path / "merged.ffcv").read_bytes() == written_whole(made, tmp_path / "whole.ffcv")
+
+
+def test_merging_is_a_command_of_an_environment_with_ffx():
+    (command,) = [
+        line for line in (PROGRAMS / "README.md").read_text().splitlines() if "merge" in line and ".ffcv" in line
+    ]
+    assert command == "python3 -m ffx merge train.ffcv shards/*.ffcv"
+    done = subprocess.run([sys.executable, *command.split()[1:4], "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, "usage: ffx merge" in done.stdout) == (0, True), done.stderr
 
 
 def test_parts_hold_every_picture_once(made, tree, tmp_path):
@@ -209,6 +220,20 @@ def test_zip_archive_becomes_a_tar_archive_of_the_same_files(tree, tmp_path, cap
     assert capsys.readouterr().out == f"{tmp_path / 'train.tar'}: 24 files\n"
     with tarfile.open(tmp_path / "train.tar") as tar:
         assert {member.name: tar.extractfile(member).read() for member in tar} == tree
+
+
+@pytest.mark.parametrize("name", ["train.zip", "train.tar"])
+@pytest.mark.parametrize("flags", [("--to-tar",), ("--remove", "--output", "data")])
+def test_zip_archive_replaces_no_file(name, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(name, "w") as file:
+        file.writestr("n1/one.JPEG", b"content")
+    if name == "train.zip":
+        (tmp_path / "train.tar").write_bytes(b"theirs")
+    before = files_below(tmp_path)
+    assert unpack_archive.main([name, *flags]) == 1
+    assert f"train.tar: expected no file where {name} shall become a tar archive" in capsys.readouterr().err
+    assert files_below(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["../outside", "/absolute", "n1/../../outside"])

@@ -48,7 +48,7 @@ def test_training_asks_for_what_the_document_had():
         "request_disk": "300GB",
         "MY.SingularityImage": '"osdf:///ospool/uc-shared/public/OSG-Staff/pytorch-2.1.1.sif"',
         "arguments": f'"train {ARCHIVE} --epochs 5 --log-interval 1 --save-model "',
-        "transfer_input_files": f"ffx.tar.gz, {ARCHIVE}",
+        "transfer_input_files": f"ffx.tar.gz, {ARCHIVE}, ",
         "transfer_output_files": "imagenet_resnet50.pt, checkpoints",
     }
     assert {key: found[key] for key in expected} == expected
@@ -81,6 +81,26 @@ def test_values_of_the_command_line_win():
     assert found["arguments"] == '"train https://x/train.ffcv --epochs 5 --log-interval 1 --save-model --lr 0.1"'
     assert found["transfer_input_files"] == "ffx.tar.gz, "
     assert found["MY.SingularityImage"] == '"my.sif"'
+
+
+@pytest.mark.parametrize("name", ["imagenet.sub", "shards.sub"])
+def test_image_that_has_the_code_needs_no_archive_of_it(name, place, capsys):
+    sparse(place / "parts" / "part-0-of-1.tar", 100)
+    (place / "ffx.tar.gz").unlink()
+    assert main([name, "code=image", "image=osdf:///lab/ffx.sif"]) == 0
+    assert "ffx.tar.gz" not in capsys.readouterr().out
+    assert main([name]) == 1
+    assert "missing: ffx.tar.gz" in capsys.readouterr().out
+
+
+def test_file_to_evaluate_on_comes_as_the_data_do():
+    given = {"data": "osdf:///lab/train.ffcv", "val_data": "osdf:///lab/val.ffcv"}
+    _, found = values_of("imagenet.sub", **given)
+    assert found["transfer_input_files"] == "ffx.tar.gz, osdf:///lab/train.ffcv, osdf:///lab/val.ffcv"
+    assert found["environment"] == '"CHECKPOINT_MINUTES=30 VAL_DATA=osdf:///lab/val.ffcv"'
+    _, found = values_of("imagenet.sub", fetch="job", **given)
+    assert "val.ffcv" not in found["transfer_input_files"]
+    assert "VAL_DATA=osdf:///lab/val.ffcv" in found["environment"]
 
 
 @pytest.mark.parametrize(
@@ -187,3 +207,10 @@ def test_number_of_parts_that_are_advised_fits():
     job = Job(0, {"all": 11 * 10**9}, (), ())
     text, _ = show_jobs([job], LIMIT_BYTES)
     assert int(re.search(r"at least (\d+) parts", text)[1]) == 3
+
+
+def test_secrets_in_addresses_are_not_shown():
+    text, fits = show_jobs([Job(0, {}, ("https://user:SECRET@host/train.tar?sig=SECRET",), ())], LIMIT_BYTES)
+    assert fits
+    assert "https://host/train.tar" in text
+    assert "SECRET" not in text

@@ -103,6 +103,9 @@ def test_file_needs_something_to_evaluate_on(tmp_path):
     for data in (str(tmp_path / "train.ffcv"), "https://origin.example.org/train.ffcv"):
         with pytest.raises(DataError, match="a file needs --val-data"):
             configuration(options_of("--data", data))
+    with pytest.raises(DataError, match=r"--data https://origin/train\.ffcv: a file") as caught:
+        configuration(options_of("--data", "https://user:SECRET@origin/train.ffcv?X-Amz-Signature=SECRET"))
+    assert "SECRET" not in str(caught.value)
 
 
 def test_without_validation_data_some_training_images_are_evaluated(pictures, tmp_path):
@@ -110,6 +113,27 @@ def test_without_validation_data_some_training_images_are_evaluated(pictures, tm
     assert Path(place).parent == tmp_path
     assert CustomImageNetDataset(place).classes == CustomImageNetDataset(pictures / "train").classes
     assert len(CustomImageNetDataset(place)) == 24
+    # Once more, as behind an eviction; and another training in the same folder.
+    assert configuration(options_of("--data", str(pictures / "train"))).data.val_dataset == place
+    other = configuration(options_of("--data", str(pictures / "train"), "--checkpoints", "other"))
+    assert other.data.val_dataset != place
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_sample_of_training_images_is_not_removed(kind, pictures, tmp_path):
+    theirs = tmp_path / "theirs"
+    (theirs / "class").mkdir(parents=True)
+    (theirs / "class" / "picture.png").write_bytes(b"theirs")
+    place = tmp_path / "checkpoints_training_sample"
+    if kind == "file":
+        place.touch()
+    elif kind == "folder":
+        theirs.rename(place)
+    else:
+        place.symlink_to(theirs)
+    with pytest.raises(DataError, match="expected no more than links that an earlier run made"):
+        configuration(options_of("--data", str(pictures / "train")))
+    assert place.is_file() or (place / "class" / "picture.png").read_bytes() == b"theirs"
 
 
 def test_loss_is_shown_at_its_interval(pictures, tmp_path, capsys):

@@ -61,7 +61,7 @@ def begin(scratch, *arguments, **environment):
     return subprocess.Popen(
         ["bash", str(scratch / "imagenet.sh"), *map(str, arguments)],
         # HTCondor's own folder; the wrapper goes to the scratch folder by itself.
-        cwd=scratch.parent,
+        cwd=scratch.parent if settings.get("_CONDOR_SCRATCH_DIR") else scratch,
         env=settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -151,6 +151,32 @@ def test_file_is_read_by_ranges_where_it_lies(scratch, tmp_path):
     (scratch / MODEL).unlink()
     status, _, said = run(scratch, "train", "/home/me/train.ffcv", *SMALL, "--save-model", VAL_DATA="train.ffcv")
     assert status == 0, said
+
+
+@pytest.fixture
+def echo(tmp_path):
+    """A Python that says what it was called with."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$*"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize("name", ["train.ffcv", "train.beton", "train.ffx", "train.ffcv?X-Amz-Signature=S&x=a.tar"])
+def test_file_at_an_address_is_known_by_its_name(name, scratch, echo):
+    status, shown, said = run(scratch, "train", f"https://host/{name}", PYTHON=echo)
+    assert status == 0, said
+    (line,) = shown.splitlines()
+    assert f"imagenet_resnet50.py --data https://host/{name} " in line
+
+
+@pytest.mark.parametrize("folder", ["osdf:///lab/", "https://host/", "/home/me/", ""])
+def test_files_that_htcondor_brought_are_read_there(folder, scratch, echo):
+    for name in ("train.ffcv", "val.ffcv"):
+        (scratch / name).touch()
+    status, shown, said = run(scratch, "train", f"{folder}train.ffcv", VAL_DATA=f"{folder}val.ffcv", PYTHON=echo)
+    assert status == 0, said
+    assert "--data train.ffcv --val-data val.ffcv " in shown
 
 
 def until_steps_come(process):
@@ -246,6 +272,44 @@ def test_failed_job_cleans_up(data, flags, message, scratch):
 def test_mistakes_in_arguments_are_errors(arguments, message, scratch):
     status, _, said = run(scratch, *arguments)
     assert (status, message in said) == (2, True), said
+
+
+THEIRS = ["ILSVRC2012_img_train.tar", "cache", "checkpoints", "data", "ffx.tar.gz", "imagenet.sh", "other.zip"]
+
+
+@pytest.fixture
+def full(scratch):
+    """The folder with somebody's files and folders, under the names that a job uses."""
+    for name in THEIRS:
+        path = scratch / name
+        if "." not in name:
+            path.mkdir()
+            path = path / "file"
+        elif path.exists():
+            continue
+        path.write_bytes(b"theirs")
+    return scratch
+
+
+@pytest.mark.parametrize("arguments", [("--help",), (), ("train",), ("shard",)])
+@pytest.mark.parametrize("job", [True, False])
+def test_wrong_command_line_removes_nothing(arguments, job, full):
+    status, _, said = run(full, *arguments, **({} if job else {"_CONDOR_SCRATCH_DIR": None}))
+    assert status == 2, said
+    assert names(full) == THEIRS
+    assert (full / "data" / "file").read_bytes() == b"theirs"
+
+
+def test_outside_of_a_job_nothing_is_removed(full):
+    python = full.parent / "python"
+    python.write_text("#!/bin/sh\necho $*\nexit 1\n")
+    python.chmod(0o755)
+    for arguments in (("train", "ILSVRC2012_img_train.tar"), ("shard", "ILSVRC2012_img_train.tar")):
+        status, shown, said = run(full, *arguments, _CONDOR_SCRATCH_DIR=None, PYTHON=str(python))
+        assert status == 1, said
+        assert "ILSVRC2012_img_train.tar" in shown
+        assert "--remove" not in shown
+        assert names(full) == THEIRS
 
 
 @pytest.mark.slow

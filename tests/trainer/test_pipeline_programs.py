@@ -151,6 +151,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("localhost", 0), Handler)
         self.content, self.faults, self.ranges, self.knows_ranges = content, [], [], True
         self.headers_seen = []
+        self.version, self.knows_conditions = {}, True
 
     @property
     def url(self):
@@ -172,6 +173,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"<html>log in</html>", **{"Content-Type": "text/html"})
             return
         start = int(wanted[6:-1]) if wanted and server.knows_ranges else 0
+        condition = self.headers.get("If-Range")
+        if condition and server.knows_conditions and condition not in server.version.values():
+            start = 0
         if start >= len(server.content):
             self.answer(416, b"", **{"Content-Range": f"bytes */{len(server.content)}"})
             return
@@ -181,7 +185,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body, sent=None, **headers):
         self.send_response(status)
-        for name, value in {"Content-Length": self.length or str(len(body)), **headers}.items():
+        always = {"Content-Length": self.length or str(len(body)), **self.server.version}
+        for name, value in {**always, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body if sent is None else body[:sent])
@@ -231,6 +236,37 @@ def test_download_goes_on_in_another_process(server, tmp_path):
     assert server.ranges == ["bytes=1000-"]
 
 
+@pytest.mark.parametrize("knows_conditions", [True, False])
+@pytest.mark.parametrize("name, old, new", [("ETag", '"1"', '"2"'), ("Last-Modified", "Monday", "Tuesday")])
+def test_two_versions_are_not_glued_together(name, old, new, knows_conditions, server, tmp_path):
+    archive = Archive("file.tar")
+    server.version, server.knows_conditions = {name: old}, knows_conditions
+    server.faults = ["cut", *[503] * 5]
+    with pytest.raises(DataError, match="503"):
+        fetch(archive, server.url, tmp_path, wait_seconds=0)
+    assert server.headers_seen[-1]["If-Range"] == old
+    server.version, server.content = {name: new}, bytes(reversed(server.content))
+    assert fetch(archive, server.url, tmp_path, wait_seconds=0).read_bytes() == server.content
+    assert [path.name for path in tmp_path.iterdir()] == ["file.tar"]
+
+
+def test_page_instead_of_an_archive_leaves_what_has_arrived(server, tmp_path):
+    server.version, server.faults = {"ETag": '"1"'}, ["cut", "page"]
+    with pytest.raises(DataError, match="a page came"):
+        get(server, tmp_path)
+    assert get(server, tmp_path).read_bytes() == server.content
+    assert server.ranges[-1] == f"bytes={len(server.content) // 2}-"
+
+
+def test_same_version_goes_on(server, tmp_path):
+    # A weak tag does not say that the bytes are the same.
+    for number, (version, sent) in enumerate((({"ETag": '"1"'}, '"1"'), ({"ETag": 'W/"1"'}, None))):
+        server.version, server.faults = version, ["cut"]
+        assert get(server, tmp_path / str(number)).read_bytes() == server.content
+        assert server.headers_seen[-1].get("If-Range") == sent
+        assert server.ranges[-1] == f"bytes={len(server.content) // 2}-"
+
+
 def test_download_begins_anew_where_the_server_knows_no_ranges(server, tmp_path):
     (tmp_path / "file.tar.part").write_bytes(server.content[:1000])
     server.knows_ranges = False
@@ -252,7 +288,7 @@ def test_other_content_is_kept_aside_with_an_error(server, tmp_path):
 @pytest.mark.parametrize(
     "faults, message",
     [
-        ([403], "403.*: the server wants to know who you are: log in"),
+        ([403], "403.*: the server wants to know who you are: take an address that may be read"),
         ([404], "404: Not Found"),
         ([500] * 6, "500: Internal Server Error"),
         (["cut", *[500] * 5], "500: Internal Server Error; what has arrived is kept in .*file.tar.part"),
@@ -265,6 +301,13 @@ def test_download_that_cannot_be_says_why_and_tells_no_secrets(faults, message, 
         get(server, tmp_path)
     assert "secret" not in str(raised.value)
     assert not server.faults
+
+
+def test_advice_to_log_in_is_for_archives_that_need_an_account(server, tmp_path):
+    server.faults = [403]
+    archive = dataclasses.replace(archive_of(server.content), needs_account=True)
+    with pytest.raises(DataError, match=r"403.*: the server wants to know who you are: log in at image-net\.org"):
+        fetch(archive, server.url, tmp_path)
 
 
 def test_disk_without_room_is_an_error_before_anything_comes(server, tmp_path, monkeypatch):

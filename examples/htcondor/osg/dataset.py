@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,15 @@ class CustomImageNetDataset(ImageFolder):
 
 
 def link_some(images: CustomImageNetDataset, folder: Path, most: int) -> None:
-    """Make `folder` anew, with links to the first `most` pictures of each class."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Make `folder` anew, with links to the first `most` pictures of each class.
+
+    Raises:
+        DataError: there is something else than such links.
+    """
+    if os.path.lexists(folder):
+        if folder.is_symlink() or not folder.is_dir() or any(_files_below(folder)):
+            raise DataError(f"{folder}: expected no more than links that an earlier run made: move it elsewhere")
+        shutil.rmtree(folder)
     taken: Counter[int] = Counter()
     for path, label in images.samples:
         if taken[label] < most:
@@ -45,3 +52,8 @@ def link_some(images: CustomImageNetDataset, folder: Path, most: int) -> None:
             link = folder / images.classes[label] / Path(path).name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(Path(path).absolute())
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Whatever is neither a folder nor a link."""
+    return (path for path in folder.rglob("*") if not path.is_symlink() and not path.is_dir())

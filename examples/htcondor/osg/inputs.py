@@ -10,6 +10,8 @@ from typing import Any
 
 from trainer.errors import ConfigurationError
 
+from ffx.remote import redacted
+
 __all__ = ["LIMIT_BYTES", "Job", "jobs_of", "show_jobs"]
 
 # The OSPool's, for all inputs of a job together; read as 10^9, the smaller of the two meanings.
@@ -112,7 +114,7 @@ def show_jobs(jobs: list[Job], limit: int) -> tuple[str, bool]:
     lines = [f"{len(jobs)} jobs; the inputs of {'each' if len(jobs) == 1 else 'the largest'} together: {total}"]
     by_size = sorted(largest.sizes.items(), key=lambda pair: -pair[1])
     lines += [f"  {size:>15,}  {name}" for name, size in by_size[:_MOST_SHOWN]]
-    lines += [f"  not counted, it comes by a cache or a server: {address}" for address in largest.addresses]
+    lines += [f"  not counted, it comes by a cache or a server: {redacted(one)}" for one in largest.addresses]
     missing = sorted({name for job in jobs for name in job.missing})
     lines += [f"missing: {name}" for name in missing[:_MOST_SHOWN]]
     over = [job for job in jobs if job.bytes > limit]

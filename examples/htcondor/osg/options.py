@@ -13,7 +13,7 @@ from trainer.config import TrainerConfig
 from trainer.errors import ConfigurationError, DataError
 from trainer.values import WholeNumber
 
-from ffx.remote import is_remote
+from ffx.remote import is_remote, redacted
 
 from .dataset import CustomImageNetDataset, link_some
 
@@ -23,7 +23,7 @@ MODEL = "imagenet_resnet50.pt"
 CHECKPOINTS = "checkpoints"
 _SIDE = 224  # pixels
 _VALIDATED = 256  # images a batch
-_SAMPLE = "training_sample"
+_SAMPLE = "_training_sample"  # behind the name of the folder for checkpoints
 _SAMPLES_A_CLASS = 10
 
 
@@ -168,9 +168,10 @@ def configuration(options: Options) -> TrainerConfig:
 def _sample_of(options: Options) -> str:
     """Links to a few training images of each class, where nothing is given to evaluate on."""
     if is_remote(options.data) or Path(options.data).is_file():
-        raise DataError(f"--data {options.data}: a file needs --val-data, another one to evaluate on")
+        raise DataError(f"--data {redacted(options.data)}: a file needs --val-data, another one to evaluate on")
     images = CustomImageNetDataset(options.data)
-    # Beside the checkpoints: the data may lie where nobody may write.
-    folder = Path(options.checkpoints).absolute().parent / _SAMPLE
+    # Beside the checkpoints, which HTCondor transfers: the data may lie where nobody may write.
+    checkpoints = Path(options.checkpoints).absolute()
+    folder = checkpoints.with_name(checkpoints.name + _SAMPLE)
     link_some(images, folder, _SAMPLES_A_CLASS)
     return str(folder)

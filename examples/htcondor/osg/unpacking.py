@@ -89,8 +89,12 @@ def zip_to_tar(path: Path, tar: Path) -> int:
     Each file's checksum is compared while it is read. Python does it, so no `unzip` is needed.
 
     Raises:
-        ArchiveError: the archive is damaged, encrypted, or names files outside of itself.
+        ArchiveError: the archive is damaged, encrypted, or names files outside of itself; or a file is at its place.
     """
+    if os.path.lexists(tar) and zipfile.is_zipfile(path):
+        raise ArchiveError(
+            f"{tar}: expected no file where {path.name} shall become a tar archive, found one: rename or remove it"
+        )
     part = tar.with_name(tar.name + ".part")
     try:
         with zipfile.ZipFile(path) as source, tarfile.open(part, "w") as target:
