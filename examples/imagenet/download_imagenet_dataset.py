@@ -21,10 +21,10 @@ import argparse
 import shutil
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import checkout  # noqa: F401
 from downloads import Archive, fetch, md5_of
+from trainer.arguments import Parser
 from trainer.errors import ConfigurationError, DataError
 from trainer.program import run_program
 
@@ -69,18 +69,13 @@ def unpack_imagenette(archive: Path, folder: Path) -> None:
         shutil.rmtree(space, ignore_errors=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigurationError(f"{message} (--help lists all options)")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit status."""
     return run_program(PROGRAM, lambda given, stop: _run(given), arguments)
 
 
 def _run(arguments: list[str]) -> None:
-    parser = _Parser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="./imagenet", metavar="FOLDER", help="where all goes (default: ./imagenet)")
     parser.add_argument("--train", metavar="URL_OR_FILE", help=f"of {ARCHIVES['train'].name} (138 GB)")
     parser.add_argument("--val", metavar="URL_OR_FILE", help=f"of {ARCHIVES['val'].name} (6.3 GB)")

@@ -24,6 +24,8 @@ import checkout  # noqa: F401
 from tqdm import tqdm
 from trainer.errors import ConfigurationError, DataError
 
+from ffx.remote import redacted
+
 __all__ = ["Archive", "fetch", "md5_of"]
 
 _CHUNK_BYTES = 1 << 20
@@ -98,14 +100,14 @@ def fetch(
         except (OSError, HTTPException) as error:
             if _is_final(error) or attempt == _ATTEMPTS:
                 kept = f"; what has arrived is kept in {part}" if part.exists() else ""
-                raise DataError(f"{_shown(source)}: {_reason(error, archive.needs_account)}{kept}") from error
+                raise DataError(f"{redacted(source)}: {_reason(error, archive.needs_account)}{kept}") from error
             wait = min(wait_seconds * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
             print(f"{archive.name}: {error}: once more in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
     if archive.md5 and md5_of(part) != archive.md5:
         damaged = part.replace(folder / f"{archive.name}.wrong")
         raise DataError(
-            f"{_shown(source)}: expected the MD5 sum {archive.md5}, found another one: this is not {archive.name}, "
+            f"{redacted(source)}: expected the MD5 sum {archive.md5}, found another one: this is not {archive.name}, "
             f"or it was damaged on its way (kept as {damaged})"
         )
     return part.replace(whole)
@@ -125,11 +127,6 @@ def _checked(path: Path, archive: Archive) -> Path:
     if found != archive.md5:
         raise DataError(f"{path}: expected {archive.name} with the MD5 sum {archive.md5}, found {found}")
     return path
-
-
-def _shown(url: str) -> str:
-    """A URL without what may be secret in it."""
-    return re.sub(r"\?.*|(?<=://)[^/@]*@", "", url)
 
 
 def _reason(error: Exception, needs_account: bool) -> str:
@@ -219,7 +216,9 @@ def _append(answer: HTTPResponse, part: Path, start: int) -> None:
     if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         raise OSError(f"asked for bytes from {start}, got {answer.headers.get('Content-Range')}")
     if "text/html" in answer.headers.get("Content-Type", ""):
-        raise DataError(f"{_shown(answer.url)}: a page came instead of an archive: the link wants a login (see --help)")
+        raise DataError(
+            f"{redacted(answer.url)}: a page came instead of an archive: the link wants a login (see --help)"
+        )
     length = _length(answer)
     if length is not None and length > shutil.disk_usage(part.parent).free:
         raise DataError(f"{part.parent}: {length / 2**30:.1f} GiB are to come, and the disk has no room for them")

@@ -16,6 +16,7 @@ from typing import Any
 
 import checkout  # noqa: F401
 from config import ConfigurationError, Setting, TrainingConfig, all_settings, get_default_config, settings_of
+from trainer.arguments import Parser
 from trainer.program import run_program
 from trainer.signals import StopRequest
 from trainer.values import Choice, Switch
@@ -27,9 +28,8 @@ __all__ = ["main", "make_parser", "read_arguments", "worded"]
 PROGRAM = "run.py"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigurationError(f"{message} (--help lists all flags)")
+class _Parser(Parser):
+    called = "flags"
 
 
 def make_parser(program: str = PROGRAM, description: str = "") -> argparse.ArgumentParser:

@@ -10,18 +10,17 @@ the columns #GPUs, Batch Size and WCT (s), and as they are known GPU, #N, LR, Va
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path])]
 
 from ddp.measurements import Measurement, combined, read_csv, read_folder, read_log  # noqa: E402
 from ddp.scaling import csv_table, draw_accuracy, draw_speed_up, figures_of, shown_table  # noqa: E402
-from trainer.errors import ConfigurationError, DataError  # noqa: E402
+from trainer.arguments import Parser  # noqa: E402
+from trainer.errors import DataError  # noqa: E402
 from trainer.program import run_program  # noqa: E402
 from trainer.signals import StopRequest  # noqa: E402
 
@@ -30,18 +29,13 @@ __all__ = ["main"]
 PROGRAM = "scaling_report.py"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message} (--help lists all options)")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status."""
     return run_program(PROGRAM, _run, arguments)
 
 
 def _run(arguments: Sequence[str], stop: StopRequest) -> None:
-    parser = _Parser(prog=PROGRAM, description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser = Parser(prog=PROGRAM, description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("places", nargs="+", type=Path, metavar="PLACE", help="logs, folders of logs, .csv files")
     parser.add_argument(
         "--weak", nargs="+", type=Path, default=[], metavar="PLACE", help="the same, of N times the data on N GPUs"

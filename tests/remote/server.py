@@ -187,3 +187,23 @@ class HostileServer:
         request.end_headers()
         request.wfile.write(body)
         request.wfile.flush()
+
+
+def is_data(start: int, stop: int) -> bool:
+    """Whether a request is for data, and not for the length alone."""
+    return stop - start > 1
+
+
+# Faults behind which the same request may come right.
+PASSING = [
+    Fault("status", 503, 3),
+    Fault("status", 429, 2),
+    Fault("truncate", times=3),
+    Fault("reset", times=3),
+    Fault("stall", 5, 1),
+    Fault("whole", times=2),
+    Fault("other range", times=2),
+    Fault("longer", times=2),
+    Fault("corrupt", times=1),
+    Fault("html", times=2),
+]

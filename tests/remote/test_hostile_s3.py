@@ -9,7 +9,7 @@ import pytest
 from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
 from tests.loader.helpers import everything, load, random_pipelines
-from tests.remote.server import Fault, HostileServer
+from tests.remote.server import PASSING, Fault, HostileServer, is_data
 
 pytest.importorskip("botocore")
 
@@ -38,24 +38,6 @@ def assert_is_the_local_epoch(loader, pages_file):
     with load(pages_file, order=OrderOption.RANDOM, pipelines=random_pipelines()) as local:
         for one, other in zip(everything(loader), everything(local), strict=True):
             np.testing.assert_array_equal(one, other)
-
-
-def is_data(start: int, stop: int) -> bool:
-    return stop - start > 1
-
-
-PASSING = [
-    Fault("status", 503, 3),
-    Fault("status", 429, 2),
-    Fault("truncate", times=3),
-    Fault("reset", times=3),
-    Fault("stall", 5, 1),
-    Fault("whole", times=2),
-    Fault("other range", times=2),
-    Fault("longer", times=2),
-    Fault("corrupt", times=1),
-    Fault("html", times=2),
-]
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.kind)

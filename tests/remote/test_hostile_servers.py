@@ -11,7 +11,7 @@ from ffx.errors import FfxError, LoaderError, RemoteError, SampleChecksumError
 from ffx.loader import OrderOption
 from ffx.reader import Reader
 from tests.loader.helpers import everything, load, random_pipelines
-from tests.remote.server import Fault
+from tests.remote.server import PASSING, Fault, is_data
 
 
 def remote_loader(server, options, **arguments):
@@ -27,24 +27,6 @@ def local_epoch(path, **arguments):
 def assert_same(found, expected):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def is_data(start: int, stop: int) -> bool:
-    return stop - start > 1
-
-
-PASSING = [
-    Fault("status", 503, 3),
-    Fault("status", 429, 2),
-    Fault("truncate", times=3),
-    Fault("reset", times=3),
-    Fault("stall", 5, 1),
-    Fault("whole", times=2),
-    Fault("other range", times=2),
-    Fault("longer", times=2),
-    Fault("corrupt", times=1),
-    Fault("html", times=2),
-]
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.kind)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.arguments import Parser, value_of
 from trainer.config import TrainerConfig
-from trainer.errors import ConfigurationError, DataError
+from trainer.errors import DataError
 from trainer.values import WholeNumber
 
 from ffx.remote import is_remote, redacted
@@ -52,21 +53,12 @@ class Options:
     max_steps: int = 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigurationError(f"{message} (--help lists all flags)")
+class _Parser(Parser):
+    called = "flags"
 
 
 def _whole(least: int) -> Any:
-    check = WholeNumber(least)
-
-    def parse(text: str) -> int:
-        try:
-            return check.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"expected {check.expected}, found {text!r}") from error
-
-    return parse
+    return value_of(WholeNumber(least))
 
 
 def _real(text: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.arguments import Parser, value_of
 from trainer.errors import ConfigurationError
 from trainer.values import WholeNumber
 
@@ -43,12 +44,14 @@ class LabOptions:
             raise ConfigurationError("--trace-file-name: expected the name of a file, found nothing")
 
 
-class LabParser(argparse.ArgumentParser):
+class LabParser(Parser):
     """The flags of `lab2.py`; programs with more of them add their own.
 
     Raises:
         ConfigurationError: a flag is unknown or its value is bad (and `SystemExit` after `--help`).
     """
+
+    called = "flags"
 
     def __init__(self, program: str, description: str) -> None:
         super().__init__(prog=program, description=description, allow_abbrev=False)
@@ -69,10 +72,6 @@ class LabParser(argparse.ArgumentParser):
         help_text = "file of the trace, without .json; default: trace"
         add("-tfn", "--trace-file-name", default=default.trace_file_name, help=help_text)
 
-    def error(self, message: str) -> Any:
-        """Raise instead of ending the program."""
-        raise ConfigurationError(f"{message} (--help lists all flags)")
-
 
 def options_of(parser: LabParser, arguments: Sequence[str]) -> tuple[LabOptions, argparse.Namespace]:
     """The lab's options, and all that the parser found."""
@@ -83,15 +82,7 @@ def options_of(parser: LabParser, arguments: Sequence[str]) -> tuple[LabOptions,
 
 def whole_number(least: int) -> Any:
     """A type for argparse: a whole number of at least this."""
-    check = WholeNumber(least)
-
-    def parse(text: str) -> int:
-        try:
-            return check.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"expected {check.expected}, found {text!r}") from error
-
-    return parse
+    return value_of(WholeNumber(least))
 
 
 def _switch(text: str) -> bool:

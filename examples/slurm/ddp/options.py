@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
+from trainer.arguments import Parser, value_of
 from trainer.errors import ConfigurationError
 from trainer.values import Architecture, Check, Choice, RealNumber, Switch, Text, WholeNumber
 
@@ -61,13 +62,8 @@ class MainOptions:
     output_dir: str = _option(".", Text(), "--output-dir", "folder for checkpoints and runs")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message} (--help lists all options)")
-
-
 def _parser(description: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         description=description,
         allow_abbrev=False,
@@ -90,7 +86,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         parser.add_argument(
             *flags,
             dest=name,
-            type=_typed(check),
+            type=value_of(check),
             default=item.default,
             metavar=f"{{{','.join(words)}}}" if words else "VALUE",
             help=f"{item.metadata['help']} (default: {default})",
@@ -113,16 +109,6 @@ class _RefuseAction(argparse.Action):
             f"{option_string}: expected that srun starts a process for each GPU (srun --ntasks=8 python main.py ...), "
             "from which each takes its rank: no process is started here"
         )
-
-
-def _typed(check: Check) -> Any:
-    def parse(text: str) -> Any:
-        try:
-            return check.parse(text)
-        except (ValueError, OverflowError) as error:
-            raise argparse.ArgumentTypeError(f"expected {check.expected}, found {text!r}") from error
-
-    return parse
 
 
 def options_of(arguments: Sequence[str], description: str) -> tuple[str, MainOptions, dict[str, str]]:

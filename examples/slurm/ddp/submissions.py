@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from trainer.arguments import Parser, value_of
 from trainer.errors import ConfigurationError
 from trainer.values import WholeNumber
 
@@ -94,14 +94,9 @@ def write_submissions(submissions: Iterable[Submission], template: Path, out: Pa
     return paths
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message} (--help lists all options)")
-
-
 def parser(program: str, description: str) -> argparse.ArgumentParser:
     """The options of `submissions.py`."""
-    made = _Parser(prog=program, description=description, allow_abbrev=False)
+    made = Parser(prog=program, description=description, allow_abbrev=False)
     made.add_argument("--gpus", type=_numbers, help="numbers of GPUs; default: 1,2,4,8,16,32,64,128")
     made.add_argument("--out", default="", help="folder; default: run_results/A100, beside this program")
     made.add_argument("--batch-a-gpu", type=_number, default=256, help="images a step and GPU; default: 256")
@@ -111,12 +106,7 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
-def _number(text: str) -> int:
-    check = WholeNumber(1)
-    try:
-        return check.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {check.expected}, found {text!r}") from error
+_number = value_of(WholeNumber(1))
 
 
 def _numbers(text: str) -> list[int]:
