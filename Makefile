@@ -3,7 +3,7 @@
 #   PYTHON=python3.12     the interpreter that the environment is made with (default: the first that fits)
 #   PIP_FLAGS=…           further options for pip, for instance an index with CPU-only wheels of torch
 #   PYTEST_FLAGS=…        further options for pytest
-#   MINUTES=60 SEED=3     for `make soak`
+#   SEED=3                which of the long tests `make test` takes; what `make soak` does (with MINUTES=60)
 #   IMAGES=FOLDER         pictures for `make bench`
 
 SHELL := /bin/bash
@@ -26,8 +26,8 @@ setup: $(STAMP) prune ## Make .venv and install ffx with its tools into it (the 
 demo: setup ## Write a small real data set, train a ResNet on it, print the table; all under runs/.
 	$(BIN)/python examples/demo.py
 
-test: setup ## Run the suite without its slow tests (under ten minutes on two cores).
-	$(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_FLAGS)
+test: setup ## Run the suite, a SEEDed sample of its long tests and no slow ones (ten minutes on two cores).
+	FFX_TEST_SEED="$(SEED)" $(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_FLAGS)
 
 test-all: setup ## Run every test.
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

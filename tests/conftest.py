@@ -11,7 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import pictures
+from tests import pictures, sampling
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m "not slow"` is applied."""
+    sampling.mark_unsampled(items)
+
+
+def pytest_report_header() -> str:
+    """With what to get the same sample again."""
+    return f"sample of the long tests: FFX_TEST_SEED={sampling.SEED}"
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ def test_no_pictures_is_an_error(tmp_path):
         Pictures(tmp_path, limit=6)
 
 
+@pytest.mark.long("measured files")
 def test_a_file_is_written_once_for_each_version_of_its_writer(pictures, tmp_path, monkeypatch):
     path = files.written_file("ffx", KINDS["raw256"], pictures, tmp_path, workers=1)
     changed = path.stat().st_mtime_ns
@@ -59,6 +60,7 @@ def test_untiled_file_does_not_pass_for_a_tiled_one(pictures, tmp_path):
         files.written_file("ffx", plain, pictures, tmp_path, workers=1)
 
 
+@pytest.mark.long("measured files")
 def test_restart_markers_are_found(make_picture, tmp_path):
     from ffx.fields import IntField, RGBImageField
     from ffx.writer import DatasetWriter

@@ -62,6 +62,7 @@ def test_without_a_gpu_it_says_so(benchmark, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.long("measured files")
 def test_every_way_gives_the_same_epoch(tmp_path, way):
     path = write(tmp_path / "raw.beton", PictureDataset(10), write_mode="raw")
     waited = []

@@ -31,6 +31,7 @@ def test_comparison_of_different_shapes_or_counts_is_an_error():
         parity.compare(np.zeros((1, 2, 2, 3), np.uint8), np.zeros((2, 2, 2, 3), np.uint8))
 
 
+@pytest.mark.long("measured files")
 def test_reference_is_a_crop_of_what_is_stored(picture_folder, tmp_path):
     pictures = files.Pictures(picture_folder / "val", 3)
     path = files.written_file("ffx", files.Kind("whole", "raw", 500), pictures, tmp_path, workers=1)
@@ -51,6 +52,7 @@ def parity_of(picture_folder, tmp_path, *arguments):
 
 
 @pytest.mark.usefixtures("without_ffcv")
+@pytest.mark.long("measured files")
 def test_raw_and_jpeg_are_within_their_limits(picture_folder, tmp_path):
     status, rows = parity_of(picture_folder, tmp_path, "--paths", "raw", "jpeg")
     assert status == 0

@@ -28,6 +28,7 @@ def prepared(picture_folder, tmp_path_factory):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("ffcv", "dali-cpu", "spdl")),
     ],
 )
+@pytest.mark.long("measured files")
 def test_peer_gives_batches_of_all_samples(name, prepared):
     if missing := PEERS[name].missing():
         pytest.skip(missing)

@@ -180,6 +180,7 @@ def undisturbed(training, tmp_path_factory):
         pytest.param(True, (-signal.SIGKILL, -signal.SIGKILL, 0), id="SIGKILL", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.long("kills")
 def test_training_killed_in_mid_epoch_goes_on_to_the_same_weights(hard, statuses, training, undisturbed, tmp_path):
     evictions = [Eviction(0.2, hard), Eviction(0.7, hard)]
     job = run_job(training, 5, evictions, tmp_path / "job")

@@ -87,5 +87,6 @@ def compare_some(thread):
 
 
 @pytest.mark.slow
+@pytest.mark.long("portable code")
 def test_portable_code_gives_the_same_bytes():
     assert by_portable_code(compare_some) == "200"

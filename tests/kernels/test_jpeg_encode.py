@@ -100,5 +100,6 @@ def digest(thread):
     return total.hexdigest()
 
 
+@pytest.mark.long("portable code")
 def test_portable_code_gives_the_same_bytes(thread):
     assert by_portable_code(digest) == digest(thread)

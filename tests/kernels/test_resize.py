@@ -241,5 +241,6 @@ def samples_digest(thread):
     return digest.hexdigest()
 
 
+@pytest.mark.long("portable code")
 def test_portable_code_gives_the_same_pixels(thread):
     assert by_portable_code(samples_digest) == samples_digest(thread)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.lab.class_folders import write_classes
 from tests.one_thread import one_thread  # noqa: F401
+from tests.trainer.quick_start import quick_ranks  # noqa: F401
 
 # Of these images' side, the network needs a sixteenth of the time.
 SIDE = 8

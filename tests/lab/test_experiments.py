@@ -22,6 +22,7 @@ def rows_of(text):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+@pytest.mark.long("codes of the lab")
 def test_all_codes_run_on_a_processor(tiny, capsys):
     assert codes.main([*tiny, "--max-num-of-workers-for-code-3=4", "--out=results"]) == 0
     shown = capsys.readouterr().out

@@ -136,6 +136,7 @@ def test_loader_is_of_use_after_an_error(raw_file, monkeypatch):
 def test_threads_that_cannot_be_started_leave_nothing(mixed_file, monkeypatch, name, os_cache):
     loader = load(mixed_file, pipelines=random_pipelines(), os_cache=os_cache, num_workers=2)
     list(loader)
+    gc.collect()  # what earlier tests left would be collected, and counted, at any moment below
     files, maps = open_files(), mappings(mixed_file)
     start = threading.Thread.start
 

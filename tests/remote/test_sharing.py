@@ -106,6 +106,7 @@ def test_of_eight_processes_four_are_killed_and_one_good_copy_is_left(server, op
     assert len(leases) == 1, "what the dead held is still there"
 
 
+@pytest.mark.long("kills")
 def test_a_process_killed_while_it_fetches_holds_nobody_up(server, options, pages_file, tmp_path):
     server.delay_seconds = 2.0
     slow = dataclasses.replace(options, requests=1, timeout_seconds=20.0)

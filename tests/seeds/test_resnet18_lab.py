@@ -95,6 +95,7 @@ def assert_all_codes_ran(folder):
     assert json.loads((folder / "trace.json").read_text())["traceEvents"]
 
 
+@pytest.mark.long("codes of the lab")
 def test_option_1_all_codes_in_a_shell(shell):
     """Line 31; the path is quoted, so the lab itself has to make a folder of the tilde."""
     done = shell(f"source lab2.batch '~/path/to/my/dataset/dir' {CODES_SMALL}", "echo the shell lives: $?")
@@ -117,6 +118,7 @@ def test_option_1_without_a_path_says_what_it_needs(shell):
     assert "expected the folder of the data set" in done.stderr
 
 
+@pytest.mark.long("codes of the lab")
 def test_option_2_all_codes_by_sbatch(shell):
     """Lines 34, 35 and 37: the three variables are replaced first."""
     text = (LAB / "run.sbatch").read_text()
@@ -153,6 +155,7 @@ def run_command(shell, command, more=""):
     return done.stdout
 
 
+@pytest.mark.long("codes of the lab")
 def test_example_of_arguments(shell):
     """Line 43."""
     shown = run_command(
@@ -164,6 +167,7 @@ def test_example_of_arguments(shell):
     assert "epoch 5/5" in shown
 
 
+@pytest.mark.long("codes of the lab")
 def test_c3(shell):
     """Line 71."""
     shown = run_command(
@@ -177,6 +181,7 @@ def test_c3(shell):
     assert "epoch 1/1" not in shown
 
 
+@pytest.mark.long("codes of the lab")
 def test_c7(shell):
     """Line 82."""
     shown = run_command(
@@ -190,6 +195,7 @@ def test_c7(shell):
     assert f"cifar_resnet18_no_norm: {11_164_362 - 6 * 513:,} parameters" in shown
 
 
+@pytest.mark.long("codes of the lab")
 def test_extra_credits(shell):
     """Line 94."""
     run_command(

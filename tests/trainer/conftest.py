@@ -11,6 +11,7 @@ from ffx.fields import IntField, RGBImageField
 from ffx.writer import DatasetWriter
 from tests.one_thread import one_thread  # noqa: F401
 from tests.pictures import PictureDataset
+from tests.trainer.quick_start import quick_ranks  # noqa: F401
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "examples" / "imagenet"
 if str(PROGRAMS) not in sys.path:

@@ -1,9 +1,5 @@
-"""Trainings in processes of their own to which something happens at a certain step; what they did is written down.
+"""Trainings in processes of their own to which something happens at a certain step; what they did is written down."""
 
-A server that has imported this module forks them (`start`), so that each takes less than a second to start.
-"""
-
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,26 +16,9 @@ import trainer.launch  # noqa: E402, F401
 from trainer.signals import REPEAT_SECONDS  # noqa: E402
 
 import train_imagenet  # noqa: E402
+from tests.trainer.quick_start import start  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 STATUS_LIMIT_SECONDS = 60
-
-
-def start(target, *arguments):
-    """Start `target(*arguments)`, a function of a module, in a new process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.trainer.faulty"])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([PROGRAMS, str(ROOT), *([before] if before else [])])
-    try:
-        process = context.Process(target=target, args=arguments)
-        process.start()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-    return process
 
 
 def statuses_of(processes):

@@ -93,6 +93,7 @@ def test_two_ranks_train_one_model_and_count_every_image_once(tiny):
 
 
 @pytest.mark.parametrize("failure", [pytest.param("fail", marks=pytest.mark.slow), "fail_in_backward"])
+@pytest.mark.long("compiled ranks")
 def test_where_compiling_fails_on_one_rank_all_go_on_without_it(tiny, tmp_path, failure):
     """The one that failed would else exchange other gradients than the others, or none: all would wait for ever."""
     digests = {}
@@ -106,6 +107,7 @@ def test_where_compiling_fails_on_one_rank_all_go_on_without_it(tiny, tmp_path, 
     assert "no compiler was found" in (tmp_path / failure / "warnings1").read_text()
 
 
+@pytest.mark.long("compiled ranks")
 def test_ranks_that_compile_train_one_model(tiny, tmp_path):
     changes = {"training.compile": 1, "training.batch_size": 2, "training.epochs": 1}
     run_processes(train_on_rank, 2, (tiny(**changes), free_port(), ("works", "works"), tmp_path), StopRequest())

@@ -178,6 +178,7 @@ def check_kills(folder, seed, count):
             assert loaded(place) >= told - 1
 
 
+@pytest.mark.long("kills")
 def test_process_killed_while_it_saves_leaves_two_good_checkpoints(tmp_path):
     check_kills(tmp_path, 1, 5)
 

@@ -343,6 +343,7 @@ def test_twenty_five_deaths_of_a_rank_are_forgotten(world, finished, finished_by
 
 
 @pytest.mark.parametrize("then, now", [(2, 1), (1, 2)])
+@pytest.mark.long("signals")
 def test_other_number_of_ranks_goes_on_with_the_rest_of_the_epoch(then, now, tmp_path, make_tiny):
     runs, records = folders(tmp_path, "runs", "records")
     before = make_tiny(runs, **{"training.batch_size": 4 // then, "training.epochs": 1})
@@ -366,6 +367,7 @@ def test_other_number_of_ranks_goes_on_with_the_rest_of_the_epoch(then, now, tmp
 
 
 @pytest.mark.parametrize("number, status", [(TERM, 85), ((USR1, USR1), 85), (INT, 130)])
+@pytest.mark.long("signals")
 def test_signal_ends_the_program_with_a_checkpoint(number, status, finished, tmp_path, make_tiny):
     runs, records = folders(tmp_path, "runs", "records")
     assert faulty.train(make_tiny(runs), events=[(0, 6, number)], records=records) == [status]
@@ -378,6 +380,7 @@ def test_signal_ends_the_program_with_a_checkpoint(number, status, finished, tmp
 
 
 @pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.long("signals")
 def test_signal_in_validation_keeps_the_epoch_that_was_trained(world, tmp_path, make_tiny):
     runs, records = folders(tmp_path, "runs", "records")
     config = make_tiny(runs, **{"training.batch_size": 4 // world, "validation.batch_size": 2})
@@ -393,6 +396,7 @@ def test_signal_at_the_start_ends_the_program_at_once(tmp_path, make_tiny):
     assert not list(runs.iterdir())
 
 
+@pytest.mark.long("signals")
 def test_step_that_never_ends_does_not_keep_the_program_from_ending(tmp_path, make_tiny):
     runs, records = folders(tmp_path, "runs", "records")
     config = make_tiny(runs, **ALWAYS)
@@ -409,6 +413,7 @@ def test_signal_to_all_processes_of_a_job_leaves_the_workers_alone(tmp_path, mak
     assert load_checkpoint(run_of(runs) / "checkpoint.pt").progress["steps"] == 4
 
 
+@pytest.mark.long("signals")
 def test_second_signal_ends_the_program_at_once(tmp_path, make_tiny):
     runs, records = folders(tmp_path, "runs", "records")
     config = make_tiny(runs, **ALWAYS)

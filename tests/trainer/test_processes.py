@@ -19,6 +19,8 @@ from trainer.signals import StopRequest
 
 from tests.trainer.tasks import fail, start_one_that_waits, stop_when_asked, stop_with_a_full_disk, succeed
 
+pytestmark = pytest.mark.starts_anew
+
 PROGRAMS = Path(__file__).resolve().parents[2] / "examples" / "imagenet"
 
 

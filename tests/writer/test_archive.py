@@ -74,6 +74,7 @@ def test_samples_are_those_of_the_unpacked_folder(archives, unpacked, split):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize(("workers", "method"), [(1, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.long("files from archives")
 def test_written_file_is_that_of_the_folder(archives, unpacked, tmp_path, digest, split, workers, method):
     for name, dataset in (("folder", JPEGFolder(unpacked / split)), ("archive", opened(archives, split))):
         fields = {"image": RGBImageField("proportion", max_resolution=40, compress_probability=0.5)}

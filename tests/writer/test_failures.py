@@ -399,6 +399,7 @@ def write_small(path):
 
 
 @pytest.mark.parametrize("moments", MOMENTS)
+@pytest.mark.long("kills")
 def test_killed_at_any_moment_the_path_is_empty_or_complete(tmp_path, generator, moments):
     path = tmp_path / "out.beton"
     start = time.monotonic()
@@ -445,6 +446,7 @@ def shared_memory():
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
 @pytest.mark.parametrize("moments", MOMENTS)
+@pytest.mark.long("kills")
 def test_worker_killed_at_any_moment_is_an_error_or_too_late(tmp_path, generator, moments):
     path = tmp_path / "out.beton"
     start = time.monotonic()

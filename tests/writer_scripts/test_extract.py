@@ -103,6 +103,7 @@ def test_launcher_and_program_run_anywhere(archives, tree, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 7))])
+@pytest.mark.long("kills")
 def test_killed_at_any_moment_it_goes_on(archives, tree, tmp_path, seed):
     """SIGKILL behind a drawn number of written files, three times; then a run to the end."""
     output = tmp_path / "out"

@@ -53,6 +53,7 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.long("files from archives")
 def test_archives_give_the_files_of_the_folders(ilsvrc, tmp_path):
     for name, source in (
         ("folders", {"IMAGENET_DIR": ilsvrc / "unpacked"}),
@@ -64,6 +65,7 @@ def test_archives_give_the_files_of_the_folders(ilsvrc, tmp_path):
     assert sorted(files_of(tmp_path / "archives")) == ["train_40_0.5_90.ffcv", "val_40_0.5_90.ffcv"]
 
 
+@pytest.mark.long("files from archives")
 def test_shards_of_an_array_are_merged_into_the_files_of_one_run(ilsvrc, tmp_path):
     source = {"IMAGENET_TARS": ilsvrc, "IMAGENET_DIR": "", "NUM_WORKERS": 1}
     done = run_script("writer", 40, "0.5", 90, **source, WRITE_DIR=tmp_path / "one")
