@@ -87,6 +87,8 @@ def _real_jobs(plans: Sequence[Plan], pool: Pool, count: int, folder: Path) -> d
     """The jobs that are evicted most often, as real trainings, compared with undisturbed ones."""
     met = play(plans, pool, WAYS[_LAST], {-1: Times()}, folder / "rehearsal.log")
     chosen = sorted((plan for plan in plans if plan.end == "success"), key=lambda plan: -len(met[plan.number]))
+    if len(chosen) < count:
+        raise SystemExit(f"benchmarks: pool: --real {count}: expected at most the {len(chosen)} jobs that end well")
     content = _write_pictures(folder / "pictures.beton").read_bytes()
     found = {}
     with HostileServer({"train.beton": content}, {"train.beton": '"1"'}) as server:
@@ -103,6 +105,8 @@ def _real_jobs(plans: Sequence[Plan], pool: Pool, count: int, folder: Path) -> d
 def _compared(training: Training, number: int, evictions: Sequence[Eviction], folder: Path) -> RealJob:
     """A real job, whose weights are those of an undisturbed one."""
     job = run_job(training, number, evictions, folder / f"job-{number}")
+    if not job.evictions:
+        raise SystemExit(f"benchmarks: job {number} was done before it was killed: choose another --seed")
     undisturbed = run_job(training, number, (), folder / f"undisturbed-{number}")
     if not _same_weights(job.weights, undisturbed.weights):
         raise SystemExit(f"benchmarks: job {number} has other weights than an undisturbed training")

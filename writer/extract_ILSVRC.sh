@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Unpack ILSVRC2012's archives the plain way, one tar after the other: slow, for comparison with extract_ILSVRC_mp.py.
 set -euo pipefail
+# It would lead `cd` elsewhere, and make it print.
+unset CDPATH
 
 usage() {
     cat << 'USAGE'
@@ -27,12 +29,12 @@ case ${1:-} in
 esac
 [ $# -le 2 ] || fail "expected at most ARCHIVES and OUTPUT, found $# arguments"
 
-archives=$(cd "${1:-.}" && pwd -P) || fail "there is no folder $1"
+archives=$(cd -- "${1:-.}" && pwd -P) || fail "there is no folder $1"
 for name in ILSVRC2012_img_train.tar ILSVRC2012_img_val.tar valprep.sh; do
     [ -f "$archives/$name" ] || fail "$archives has no $name"
 done
-mkdir -p "${2:-$archives}"
-output=$(cd "${2:-$archives}" && pwd -P)
+mkdir -p -- "${2:-$archives}"
+output=$(cd -- "${2:-$archives}" && pwd -P)
 for split in train val; do
     [ ! -e "$output/$split" ] || fail "$output/$split is there already: remove it, or name another folder"
 done

@@ -22,8 +22,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from ffx.errors import FfxError
 from ffx.writer import TarArchive
-from writer.extraction import train_tasks, unpack, val_tasks
+from writer.extraction import DamagedArchiveError, ExtractionError, train_tasks, unpack, val_tasks
 from writer.ilsvrc import check_md5, validation_classes
+from writer.messages import printable
 
 __all__ = ["main"]
 
@@ -84,7 +85,7 @@ def _run(options: argparse.Namespace) -> None:
     paths = {split: getattr(options, f"{split}_tar") for split in _splits(options)}
     if options.check:
         check_md5(paths)
-        print("ImageNet's archives, whole:", *paths.values())
+        print("ImageNet's archives, whole:", *(printable(str(path)) for path in paths.values()))
     if options.output_dir is None:
         return
     archives = {split: TarArchive(path) for split, path in paths.items()}
@@ -94,10 +95,20 @@ def _run(options: argparse.Namespace) -> None:
         tasks["train"] = train_tasks(archives["train"])
     if "val" in archives:
         tasks["val"] = val_tasks(archives["val"], validation_classes(options.valprep_script, options.devkit))
+    problems = []
     for split, own in tasks.items():
-        files, before = unpack(split, archives[split], own, options.output_dir, options.num_threads)
+        try:
+            files, before = unpack(split, archives[split], own, options.output_dir, options.num_threads)
+        except ExtractionError as error:
+            problems.append(str(error))
+            # Damage in one archive leaves the other whole; a disk that is full does not.
+            if isinstance(error, DamagedArchiveError):
+                continue
+            break
         there = f", {before:,} of them there before" if before else ""
-        print(f"{options.output_dir / split}: {files:,} pictures{there}")
+        print(f"{printable(str(options.output_dir / split))}: {files:,} pictures{there}")
+    if problems:
+        raise ExtractionError("\n".join(problems))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except (FfxError, OSError) as error:
         for line in str(error).splitlines():
-            print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+            print(f"{PROGRAM}: error: {printable(line)}", file=sys.stderr)
         return 1
     return 0
 

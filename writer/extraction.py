@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import threading
@@ -26,17 +27,24 @@ from tqdm import tqdm
 from ffx.errors import ArchiveError, FfxError
 from ffx.writer import TarArchive, TarMember
 
-__all__ = ["ExtractionError", "Task", "train_tasks", "unpack", "val_tasks"]
+__all__ = ["DamagedArchiveError", "ExtractionError", "Task", "train_tasks", "unpack", "val_tasks"]
 
 _VAL_FILES_A_TASK = 250
 _SECONDS_BETWEEN_LOOKS = 0.2
+_PART = re.compile(r"\.[0-9]+\.part")
 # Beside its bytes a file takes what its last block has to spare.
 _ROOM = 1.03
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+# What a name in a class's archive can cause; other classes are none the worse for it.
+_OF_A_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL}
 
 
 class ExtractionError(FfxError, RuntimeError):
     """Something was not unpacked; says what, line by line."""
+
+
+class DamagedArchiveError(ExtractionError):
+    """All that is whole in an archive was unpacked."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ class _Work:
     folder: Path
     # Whether bytes are compared of what is there in its full size.
     compare: bool = False
+    # Whether each file is on the disk before it has its name: a folder that says that all is there must not lie.
+    flush: bool = False
     end: threading.Event = field(default_factory=threading.Event)
     # Counted by each thread for itself: [bytes, files, files that were there].
     counts: dict[int, list[int]] = field(default_factory=dict)
@@ -121,7 +131,7 @@ class _Work:
         for member, folder in self._files(task):
             if self.end.is_set():
                 return
-            was_there = _write(self.archive, member, self.folder / folder / member.name, self.compare)
+            was_there = self._write(member, self.folder / folder / member.name)
             own[0] += member.size
             own[1] += 1
             own[2] += was_there
@@ -135,35 +145,40 @@ class _Work:
             return
         (self.folder / task.folder).mkdir(exist_ok=True)
         for member in self.archive.members(task.inner):
+            if _PART.fullmatch(member.name.rpartition("/")[2]):
+                where = f"{self.archive.path}: {task.name}"
+                raise ArchiveError(f"{where}: expected names other than those of unfinished files, found {member.name}")
             if not member.is_folder:
                 yield member, task.folder
+
+    def _write(self, member: TarMember, path: Path) -> bool:
+        """Write a file if there is none of its size (and bytes); whether there was one."""
+        try:
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_size == member.size:
+                if not self.compare or path.read_bytes() == self.archive.read(member.start, member.size):
+                    return True
+        except FileNotFoundError:
+            if "/" in member.name:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        data = self.archive.read(member.start, member.size)
+        # Its place in the archive: a name of its own, which is never too long, and found again by a rerun.
+        part = path.with_name(f".{member.start}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if self.flush:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(part, path)
+        return False
 
     def total(self, which: int) -> int:
         """The sum over all threads."""
         return sum(own[which] for own in list(self.counts.values()))
-
-
-def _write(archive: TarArchive, member: TarMember, path: Path, compare: bool) -> bool:
-    """Write a file if there is none of its size (and bytes); whether there was one."""
-    try:
-        status = os.lstat(path)
-        if stat.S_ISREG(status.st_mode) and status.st_size == member.size:
-            if not compare or path.read_bytes() == archive.read(member.start, member.size):
-                return True
-    except FileNotFoundError:
-        if "/" in member.name:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    data = archive.read(member.start, member.size)
-    part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
-    os.replace(part, path)
-    return False
 
 
 def _boot() -> str:
@@ -231,7 +246,8 @@ def unpack(split: str, archive: TarArchive, tasks: list[Task], output: Path, thr
         files in the folder, and how many of them were there before.
 
     Raises:
-        ExtractionError: there is no room, or some of it could not be unpacked. Everything else was, then.
+        DamagedArchiveError: some of it could not be unpacked. Everything else was.
+        ExtractionError: there is no room, or another run unpacks to the folder, or the disk failed.
         OSError: the folder cannot be made.
     """
     whole, part = output / split, output / f".{split}.part"
@@ -239,11 +255,10 @@ def unpack(split: str, archive: TarArchive, tasks: list[Task], output: Path, thr
     stamp = output / f".{split}.boot"
     folder, compare = (whole, False) if whole.exists() else (part, _begin(part, stamp))
     with _alone(folder):
-        counts = _fill(_Work(archive, folder, compare), split, tasks, threads)
-        if counts[0] > counts[1]:
-            # The name `whole` says that all of it is there, also after a power cut.
-            os.sync()
+        counts = _fill(_Work(archive, folder, compare, flush=folder == whole), split, tasks, threads)
         if folder == part:
+            # The name `whole` says that all of it is there, also after a power cut, and whichever run wrote it.
+            os.sync()
             part.rename(whole)
         stamp.unlink(missing_ok=True)
     return counts
@@ -259,7 +274,8 @@ def _fill(work: _Work, split: str, tasks: list[Task], threads: int) -> tuple[int
     problems = _run_all(work, tasks, threads, split, size)
     if problems:
         shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
-        raise ExtractionError("\n".join([*shown, f"what could be unpacked is in {folder}; a rerun goes on from there"]))
+        kind = ExtractionError if work.end.is_set() else DamagedArchiveError
+        raise kind("\n".join([*shown, f"what could be unpacked is in {folder}; a rerun goes on from there"]))
     return work.total(1), work.total(2)
 
 
@@ -275,7 +291,7 @@ def _run_all(work: _Work, tasks: list[Task], threads: int, title: str, size: int
                     continue
                 problems.append(_in_words(work.archive, tasks_by_future[future], error))
                 # A damaged class leaves the others whole; a disk that is full, or a fault of ours, does not.
-                if not isinstance(error, ArchiveError):
+                if not isinstance(error, ArchiveError) and getattr(error, "errno", None) not in _OF_A_NAME:
                     work.end.set()
         except BaseException:
             work.end.set()

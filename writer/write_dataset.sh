@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Write the training and the validation file of an ImageNet in PyTorch's layout.
 set -euo pipefail
+# It would make `cd` print.
+unset CDPATH
 
 usage() {
     cat << 'USAGE'

@@ -35,6 +35,7 @@ from ffx.fields import IntField, RGBImageField
 from ffx.reader import Reader
 from ffx.writer import DatasetWriter, ImageArchive, JPEGFolder
 from writer.ilsvrc import validation_classes
+from writer.messages import printable
 
 __all__ = ["Options", "declare_options", "main", "open_dataset", "read_options", "write_file"]
 
@@ -128,7 +129,8 @@ def declare_options() -> Config:
 
 def fail(message: str, status: int) -> NoReturn:
     """Print `message` as this program's error and leave with `status`."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    for line in message.splitlines() or [""]:
+        print(f"{PROGRAM}: error: {printable(line)}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -259,7 +261,7 @@ def main() -> int:
     except (FfxError, OSError, RuntimeError) as error:
         fail(str(error), 1)
     size = options.write_path.stat().st_size
-    print(f"{options.write_path}: {count:,} images, {size / 1e6:,.1f} MB")
+    print(f"{printable(str(options.write_path))}: {count:,} images, {size / 1e6:,.1f} MB")
     return 0
 
 

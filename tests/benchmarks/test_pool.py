@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks import pool
 from benchmarks.__main__ import main
 
 pytest.importorskip("htcondor2", reason="HTCondor's bindings read the logs: pip install htcondor")
@@ -36,6 +37,17 @@ def test_pool_with_a_real_training(tmp_path, capsys):
 def test_numbers_that_mean_nothing_are_errors(arguments):
     with pytest.raises(SystemExit, match="expected at least one job"):
         main(["pool", *arguments])
+
+
+def test_more_real_trainings_than_jobs_that_end_well_are_an_error():
+    with pytest.raises(SystemExit, match="--real 9: expected at most the 8 jobs that end well"):
+        main(["pool", "--jobs", "10", "--real", "9"])
+
+
+def test_real_training_that_was_not_killed_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "run_job", lambda *given: pool.RealJob(tmp_path, 0, (0,), (1.0,), ()))
+    with pytest.raises(SystemExit, match="was done before it was killed"):
+        main(["pool", "--jobs", "10", "--real", "1"])
 
 
 def test_times_of_no_run_are_an_error(tmp_path):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from imagenet_resnet50 import main
+from osg import real_jobs
 from osg.dataset import CustomImageNetDataset
 from osg.options import Options, configuration, read_options
 from osg.pool import Eviction
 from osg.real_jobs import Training, run_job
-from trainer.errors import DataError
+from trainer.errors import DataError, TrainingError
 
 from tests.htcondor.conftest import PROGRAMS, SMALL
 
@@ -186,6 +187,45 @@ def test_training_killed_in_mid_epoch_goes_on_to_the_same_weights(hard, statuses
     job = run_job(training, 5, evictions, tmp_path / "job")
     assert job.statuses == statuses
     assert_same_weights(job.weights, undisturbed)
+
+
+class Pretended(Training):
+    """Two epochs of three steps: stands still behind step `last` at first; a second start begins with step `first`."""
+
+    first, last = 1, 5
+
+    def command(self, seed):
+        code = (
+            "import os, signal, sys, time\n"
+            "signal.signal(signal.SIGTERM, lambda *given: sys.exit(85))\n"
+            f"first, last = ({self.first}, 0) if os.path.exists('begun') else (1, {self.last})\n"
+            "open('begun', 'w').close()\n"
+            "for step in range(first - 1, 6):\n"
+            "    print(f'Epoch: [{step // 3}][{step % 3 + 1}/3]', flush=True)\n"
+            "    time.sleep(60 if step + 1 == last else 0)\n"
+        )
+        return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize(
+    ("hard", "first", "kept"), [(False, 1, 5), (False, 4, 5), (False, 6, None), (True, 3, 3), (True, 4, None)]
+)
+def test_training_that_begins_anew_what_was_kept_is_an_error(hard, first, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(Pretended, "first", first)
+    training = Pretended("", images=3, epochs=2, batch_size=1, flags=())
+    if kept is None:
+        assert len(run_job(training, 1, [Eviction(5 / 6, hard)], tmp_path / "job").statuses) == 2
+        return
+    with pytest.raises(TrainingError, match=f"job 1: expected to go on behind step {kept}, found step {first}"):
+        run_job(training, 1, [Eviction(5 / 6, hard)], tmp_path / "job")
+
+
+def test_training_that_hangs_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pretended, "last", 2)
+    monkeypatch.setattr(real_jobs, "_SECONDS", 1.5)
+    training = Pretended("", images=3, epochs=2, batch_size=1, flags=())
+    with pytest.raises(TrainingError, match=r"expected a process that ends within 1\.5 s"):
+        run_job(training, 1, [Eviction(0.9, True)], tmp_path / "job")
 
 
 def test_signal_before_the_first_step_asks_for_another_execution(pictures, tmp_path):

@@ -175,6 +175,30 @@ def test_after_a_power_cut_bytes_are_compared(extract, tree, tmp_path, monkeypat
     assert files_below(out) == {**tree, name: emptied if boot == "the same" else tree[name]}
 
 
+def test_what_a_killed_run_has_written_is_on_the_disk_before_the_folder_has_its_name(extract, tmp_path, monkeypatch):
+    extract(run_type="train")
+    out, real, done = tmp_path / "out", os.sync, []
+    (out / "train").rename(out / ".train.part")
+    (out / ".train.boot").write_text(extraction._boot())
+    monkeypatch.setattr(extraction.os, "sync", lambda: (real(), done.append((out / "train").exists())))
+    assert "35 of them there before" in extract(run_type="train")
+    assert done == [False]
+
+
+def test_in_a_folder_with_its_name_each_file_is_flushed_before_it_has_its_own(extract, tree, tmp_path, monkeypatch):
+    """Who made train/ by hand: its name says that sizes are enough, so no power cut may leave a file of zeros."""
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    order = []
+    for call in ("fsync", "replace"):
+        real = getattr(os, call)
+        monkeypatch.setattr(
+            extraction.os, call, lambda *given, real=real, call=call: (order.append(call), real(*given))
+        )
+    extract(run_type="train", num_threads=1)
+    assert order == ["fsync", "replace"] * 35
+    assert files_below(tmp_path / "out") == {name: data for name, data in tree.items() if name.startswith("train")}
+
+
 def test_second_run_at_the_same_time_is_refused(extract, tree, tmp_path):
     (tmp_path / "out" / ".train.part").mkdir(parents=True)
     with extraction._alone(tmp_path / "out" / ".train.part"):
@@ -212,6 +236,67 @@ def test_damaged_inner_archives_are_named_and_the_rest_is_unpacked(extract, arch
     # With the archive fetched anew, the same command ends well.
     extract(run_type="train")
     assert files_below(tmp_path / "out") == {name: data for name, data in tree.items() if name.startswith("train")}
+
+
+def test_damage_in_one_archive_leaves_the_other_whole(extract, archives, tree, tmp_path):
+    def damage(content, members):
+        content[members[1].start + 5] ^= 1
+        return content
+
+    printed = extract(1, train_tar=with_damage(archives, tmp_path, "train", damage))
+    assert "a rerun goes on from there" in printed and "val: 15 pictures\n" in printed
+    found = files_below(tmp_path / "out" / "val")
+    assert found == {name[4:]: data for name, data in tree.items() if name.startswith("val/")}
+
+
+def class_archives(path, **classes):
+    """An archive of one archive a class, of class -> (name, bytes) of its files."""
+    with tarfile.open(path, "w") as outer:
+        for name, files in classes.items():
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w", format=tarfile.GNU_FORMAT) as tar:
+                for file in files:
+                    add_member(tar, *file)
+            add_member(outer, f"{name}.tar", inner.getvalue())
+    return path
+
+
+def test_longest_names_are_unpacked(extract, tmp_path):
+    longest = "x" * 250 + ".JPEG"
+    extract(train_tar=class_archives(tmp_path / "long.tar", n01=[(longest, b"1"), ("b.JPEG", b"2")]), run_type="train")
+    assert files_below(tmp_path / "out" / "train") == {f"n01/{longest}": b"1", "n01/b.JPEG": b"2"}
+
+
+@pytest.mark.parametrize("files", [[("x" * 256, b"1")], [("a", b"1"), ("a/b.JPEG", b"2")]])
+def test_names_that_the_disk_cannot_have_are_named_and_the_rest_is_unpacked(extract, tmp_path, files):
+    others = {f"n{number:02d}": [("a.JPEG", b"1")] for number in range(2, 40)}
+    hostile = class_archives(tmp_path / "odd.tar", n01=files, **others)
+    printed = extract(1, train_tar=hostile, run_type="train", num_threads=1)
+    assert f"{hostile}: n01.tar: " in printed and printed.count(".tar: n") == 1
+    there = files_below(tmp_path / "out" / ".train.part").keys()
+    assert {f"{name}/a.JPEG" for name in others} <= there
+
+
+def test_name_of_an_unfinished_file_is_refused(extract, tmp_path):
+    """The next file would be written over it, and nobody would know."""
+    files = [(".1536.part", b"one"), ("a.JPEG", b"two")]
+    printed = extract(1, train_tar=class_archives(tmp_path / "odd.tar", n01=files), run_type="train")
+    assert "n01.tar: expected names other than those of unfinished files, found .1536.part" in printed
+
+
+def test_terminal_does_not_obey_an_archive(extract, tmp_path):
+    with tarfile.open(tmp_path / "hostile.tar", "w") as tar:
+        add_member(tar, "\x1b]0;owned\x07x.txt", b"1")
+    printed = extract(1, train_tar=tmp_path / "hostile.tar", run_type="train")
+    assert "\x1b" not in printed and r"found \x1b]0;owned\x07x.txt" in printed
+
+
+def test_output_folder_whose_name_is_no_utf_8(archives, tmp_path):
+    output = os.fsdecode(os.fsencode(tmp_path) + b"/o\xff")
+    command = [sys.executable, "writer/extract_ILSVRC_mp.py", *arguments(archives, output)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert r"o\udcff/val: 15 pictures" in done.stdout
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -422,6 +507,24 @@ def test_bad_line_of_the_script_is_named(extract, tmp_path, line, expected):
     assert {path.name for path in tmp_path.iterdir()} == {"valprep.sh"}
     script.write_text("# nothing\n")
     assert "expected lines such as" in extract(1, valprep_script=script)
+
+
+def test_slow_way_takes_the_folders_of_its_arguments(archives, tree, tmp_path):
+    """And no others of these names, to which CDPATH would lead; whatever they are called."""
+    (tmp_path / "elsewhere" / "-tars").mkdir(parents=True)
+    (tmp_path / "here" / "-tars").mkdir(parents=True)
+    for path in (archives.train_tar, archives.val_tar, archives.valprep):
+        (tmp_path / "here" / "-tars" / path.name).symlink_to(path)
+    for tars, out in (("-tars", "-out"), ("./-tars", "out")):
+        done = subprocess.run(
+            [ROOT / "writer" / "extract_ILSVRC.sh", tars, out],
+            cwd=tmp_path / "here",
+            env={**os.environ, "CDPATH": f".:{tmp_path / 'elsewhere'}"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert files_below(tmp_path / "here" / out) == tree
 
 
 def test_slow_way_refuses_what_it_cannot_do(archives, tree, tmp_path):

@@ -109,6 +109,27 @@ def test_archives_without_classes(ilsvrc, tmp_path):
     assert "has neither valprep.sh nor ILSVRC2012_devkit_t12.tar.gz" in done.stderr
 
 
+def test_a_search_path_of_cd_changes_nothing(tmp_path):
+    environment = {
+        **os.environ,
+        "CDPATH": ".",
+        "IMAGENET_DIR": str(tmp_path),
+        "WRITE_DIR": str(tmp_path),
+        "PYTHON": "echo",
+    }
+    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
+    done = subprocess.run(
+        ["bash", "writer/write_dataset.sh", "40", "0.5", "90"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    # Once for each split, and in one line.
+    assert done.stdout.count(f"{ROOT}/writer") == done.stdout.count(f"{ROOT}/writer/write_imagenet.py --cfg.") == 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_launcher_starts_the_script(name):
     done = run_script(NAMES[name], "--help")

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,19 +89,25 @@ def run_job(training: Training, seed: int, evictions: Sequence[Eviction], folder
     """Train in `folder`, killed at each eviction and started again, until it is done.
 
     Raises:
-        TrainingError: a process ended in another way than it had to.
+        TrainingError: a process ended in another way than it had to, took too long, or began anew what was kept: after
+            SIGTERM all of it, after SIGKILL at least the epochs that were over.
     """
     folder.mkdir(parents=True)
     statuses, starts, saves = [], [], []
-    reached = 0
+    reached = kept = 0
     for eviction in [*evictions, None]:
         # At least one step further, or an eviction would come before anything was done.
         share = 2.0 if eviction is None else eviction.share
         reached = max(int(share * training.steps * training.epochs), reached + 1)
-        status, start, save = _execute(training.command(seed), folder, training, reached, eviction)
+        status, start, save, steps = _execute(training.command(seed), folder, training, reached, eviction)
         expected = 0 if eviction is None else -signal.SIGKILL if eviction.hard else REQUEUE
         if status not in (expected, 0):
             raise TrainingError(f"job {seed}: expected exit status {expected}, found {status}: {folder}")
+        # The weights would be the same, too, if all were computed anew.
+        if steps and min(steps) <= kept:
+            raise TrainingError(f"job {seed}: expected to go on behind step {kept}, found step {min(steps)}: {folder}")
+        if steps:
+            kept = max(kept, max(steps) if status == REQUEUE else (max(steps) - 1) // training.steps * training.steps)
         statuses.append(status)
         starts += [start] if start else []
         saves += [save] if save and status == REQUEUE else []
@@ -112,10 +119,11 @@ def run_job(training: Training, seed: int, evictions: Sequence[Eviction], folder
 
 def _execute(
     command: list[str], folder: Path, training: Training, step: int, eviction: Eviction | None
-) -> tuple[int, float, float]:
-    """One process: its exit status, seconds to its first step, seconds from the signal to its end."""
+) -> tuple[int, float, float, list[int]]:
+    """One process: its exit status, seconds to its first step and from the signal to its end, the steps it made."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     begun, start, asked = time.monotonic(), 0.0, 0.0
+    steps: list[int] = []
     with (
         open(folder / "errors", "a") as errors,
         subprocess.Popen(
@@ -123,20 +131,28 @@ def _execute(
         ) as process,
     ):
         assert process.stdout is not None
-        for line in process.stdout:
-            found = _LINE.search(line)
-            if not found:
-                continue
-            start = start or time.monotonic() - begun
-            # Epochs count from 0 there, steps from 1.
-            done = int(found[1]) * training.steps + int(found[2])
-            if eviction is not None and not asked and done >= step:
-                asked = time.monotonic()
-                process.send_signal(signal.SIGKILL if eviction.hard else signal.SIGTERM)
-            if time.monotonic() - begun > _SECONDS:
-                process.kill()
-        status = process.wait()
-    return status, start, time.monotonic() - asked if asked else 0.0
+        # A process that hangs prints no line at which one could look at the clock.
+        limit = threading.Timer(_SECONDS, process.kill)
+        limit.start()
+        try:
+            for line in process.stdout:
+                found = _LINE.search(line)
+                if not found:
+                    continue
+                start = start or time.monotonic() - begun
+                # Epochs count from 0 there, steps from 1.
+                steps.append(int(found[1]) * training.steps + int(found[2]))
+                if eviction is not None and not asked and steps[-1] >= step:
+                    asked = time.monotonic()
+                    process.send_signal(signal.SIGKILL if eviction.hard else signal.SIGTERM)
+            status = process.wait()
+        finally:
+            limit.cancel()
+    if time.monotonic() - begun >= _SECONDS:
+        raise TrainingError(
+            f"expected a process that ends within {_SECONDS:g} s, found one that had to be ended: {folder}"
+        )
+    return status, start, time.monotonic() - asked if asked else 0.0, steps
 
 
 def median_times(jobs: Sequence[RealJob]) -> Times:
