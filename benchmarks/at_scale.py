@@ -24,7 +24,7 @@ DOCUMENT = ROOT / "docs" / "at-scale.md"
 BEGIN, END = "<!-- at_scale:begin -->\n", "<!-- at_scale:end -->"
 
 GPUS = (8, 64, 1024)
-KINDS = ("jpg500",)
+KINDS = ("jpg500", "mix400")
 SIZE, IMAGES, BATCH = 160, 1_281_167, 256
 PAGE_BYTES = 8 << 20
 # A node as large clouds have them.
