@@ -10,7 +10,8 @@ Studies:
   data       FFCV's recipe on ffx's file and on the same images through torchvision: is there a difference?
   design     which additions pay: a Plackett-Burman design, in which each is on in half of twelve trainings
   finalists  FFCV's recipe and the chosen ones at equal epochs, several seeds
-  equal_time the same with as many more epochs of the cheaper recipe as its steps are faster
+  speed      one epoch of each recipe in turn, as often as there are seeds: on a machine that does nothing else
+  equal_time the finalists with as many epochs as take the time of the first recipe's, by the rows of `speed`
 
 Each training is a process of its own, goes on where it was interrupted, and is a row in `--out` when it is done; what
 stands there already is not run again, and what stands there for another study counts for this one, too. `--table`
@@ -35,7 +36,7 @@ from tqdm import tqdm
 
 from .recipes_data import folder_from_idx, prepare_files
 from .recipes_document import filled
-from .recipes_table import tables
+from .recipes_table import median, relative_speeds, tables
 from .rows import ROOT, append_row, describe_run, read_rows
 
 __all__ = ["ADDITIONS", "RECIPES", "STUDIES", "Training", "add_options", "planned", "run"]
@@ -190,21 +191,29 @@ def _of_finalists(given: argparse.Namespace) -> Iterator[Training]:
             yield Training("finalists", given.name, recipe, seed, given.epochs, options=_options_of(names))
 
 
+def _of_speed(given: argparse.Namespace) -> Iterator[Training]:
+    for training in _of_finalists(given):
+        yield replace(training, study="speed", epochs=1)
+
+
 def _of_equal_time(given: argparse.Namespace) -> Iterator[Training]:
-    """The first recipe with its epochs, the others with as many as take the same time by the finalists' rows."""
-    rows = [row for row in read_rows(given.out) if row["study"] == "finalists" and row["data"] == given.name]
-    seconds = {recipe: [r["seconds"] / r["epochs"] for r in rows if r["recipe"] == recipe] for recipe in given.recipes}
-    if not all(seconds.values()):
-        raise SystemExit("equal_time needs rows of the study finalists of the same data and recipes: run that first")
-    medians = {recipe: sorted(found)[len(found) // 2] for recipe, found in seconds.items()}
-    for seed in range(given.seeds):
-        for recipe in given.recipes:
-            epochs = max(1, round(given.epochs * medians[given.recipes[0]] / medians[recipe]))
-            names = [name for name in recipe.split("+") if name]
-            yield Training("equal_time", given.name, recipe, seed, epochs, options=_options_of(names))
+    """The first recipe with its epochs, the others with as many as take the same time by the rows of `speed`."""
+    rows = [row for row in read_rows(given.out) if row["study"] == "speed" and row["data"] == given.name]
+    speeds = relative_speeds(rows, given.recipes[0]) if rows else {}
+    if not speeds.keys() >= set(given.recipes):
+        raise SystemExit("equal_time needs rows of the study speed of the same data and recipes: run that first")
+    for training in _of_finalists(given):
+        epochs = max(1, round(given.epochs * median(speeds[training.recipe])))
+        yield replace(training, study="equal_time", epochs=epochs)
 
 
-STUDIES = {"data": _of_data, "design": _of_design, "finalists": _of_finalists, "equal_time": _of_equal_time}
+STUDIES = {
+    "data": _of_data,
+    "design": _of_design,
+    "finalists": _of_finalists,
+    "speed": _of_speed,
+    "equal_time": _of_equal_time,
+}
 
 
 def planned(given: argparse.Namespace) -> list[Training]:
@@ -258,7 +267,9 @@ def run(given: argparse.Namespace) -> int:
     with tqdm(total=sum(training.epochs for training in todo), unit=" epochs", desc=given.study) as bar:
         for training in todo:
             bar.set_postfix_str(f"{training.recipe}, seed {training.seed}")
-            append_row(given.out, _done_elsewhere(training, given.out) or _train(training, given, files))
+            # A time from another hour is no measurement beside these.
+            elsewhere = None if training.study == "speed" else _done_elsewhere(training, given.out)
+            append_row(given.out, elsewhere or _train(training, given, files))
             bar.update(training.epochs)
     print(tables(read_rows(given.out)))
     return 0

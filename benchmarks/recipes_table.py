@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Rows", "difference", "effect_cells", "effects", "mean_with_interval", "tables"]
+__all__ = ["Rows", "difference", "effect_cells", "effects", "mean_with_interval", "median", "relative_speeds", "tables"]
 
 # Student's t, two-sided 95 %, by degrees of freedom.
 _STUDENT = (
@@ -99,15 +99,26 @@ def effect_cells(rows: Rows) -> dict[str, str]:
 
 
 def _lenth(values: Sequence[float]) -> float:
-    first = 1.5 * _median([abs(value) for value in values])
+    first = 1.5 * median([abs(value) for value in values])
     kept = [abs(value) for value in values if abs(value) < 2.5 * first] or [0.0]
-    return _student(len(values) / 3) * 1.5 * _median(kept)
+    return _student(len(values) / 3) * 1.5 * median(kept)
 
 
-def _median(values: Iterable[float]) -> float:
+def median(values: Iterable[float]) -> float:
+    """The middle one, or the mean of the two in the middle."""
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def relative_speeds(rows: Rows, first: str) -> dict[str, list[float]]:
+    """Images a second of each recipe over the first one's in the same round (seed)."""
+    speeds = {(row["recipe"], row["seed"]): row["images_per_second"] for row in rows}
+    found: dict[str, list[float]] = {}
+    for (recipe, seed), speed in speeds.items():
+        if (first, seed) in speeds:
+            found.setdefault(recipe, []).append(speed / speeds[first, seed])
+    return found
 
 
 def tables(rows: Rows) -> str:
@@ -116,7 +127,8 @@ def tables(rows: Rows) -> str:
     for study, data, epochs in sorted({(row["study"], row["data"], _epochs_of(row)) for row in rows}):
         chosen = [row for row in rows if (row["study"], row["data"], _epochs_of(row)) == (study, data, epochs)]
         title = f"**{study}, {data}{f', {epochs} epochs' if epochs else ''}**"
-        parts.append(f"{title}\n\n{_design_table(chosen) if study == 'design' else _recipe_table(chosen)}")
+        table = {"design": _design_table, "speed": _speed_table}.get(study, _recipe_table)
+        parts.append(f"{title}\n\n{table(chosen)}")
     return "\n\n".join(parts)
 
 
@@ -139,6 +151,14 @@ def _design_table(rows: Rows) -> str:
     return "\n".join([*lines, "", f"{len(rows)} trainings."])
 
 
+def _speed_table(rows: Rows) -> str:
+    first = rows[0]["recipe"]
+    lines = [f"| recipe | rounds | images a second, of {first}'s | lowest to highest |", "|---|--:|--:|--:|"]
+    for recipe, found in relative_speeds(rows, first).items():
+        lines.append(f"| {recipe} | {len(found)} | {median(found):.2f} | {min(found):.2f} to {max(found):.2f} |")
+    return "\n".join(lines)
+
+
 def _recipe_table(rows: Rows) -> str:
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     first = [row["top_1"] for row in rows if row["recipe"] == recipes[0]]
@@ -155,7 +175,7 @@ def _recipe_table(rows: Rows) -> str:
             for name in ("plain_top_1", "pillow_top_1")
         ]
         epochs = "/".join(sorted({str(row["epochs"]) for row in chosen}))
-        seconds = _median(row["seconds"] for row in chosen)
+        seconds = median(row["seconds"] for row in chosen)
         cells = [
             recipe,
             epochs,

@@ -12,7 +12,14 @@ from scipy import stats
 from benchmarks import recipes
 from benchmarks.recipes_data import folder_from_idx, read_idx
 from benchmarks.recipes_document import filled
-from benchmarks.recipes_table import difference, effect_cells, effects, mean_with_interval, tables
+from benchmarks.recipes_table import (
+    difference,
+    effect_cells,
+    effects,
+    mean_with_interval,
+    relative_speeds,
+    tables,
+)
 from benchmarks.rows import ROOT, append_row, read_rows
 from tests.pictures import make_picture
 
@@ -97,6 +104,41 @@ def test_tables_give_means_and_differences():
     assert "**finalists, d, 8 epochs**" in text
     assert "| ffcv | 8 | 3 | 81.00 ± 2.48 |  | 80.00 ± 2.48 | 80.00 ± 2.48 | 11 |" in text
     assert "| new | 8 | 3 | 86.00 ± 2.48 | +5.00 ± 2.27 | 85.00 ± 2.48 | 85.00 ± 2.48 | 11 |" in text
+
+
+def speeds(data="d", name="ffx"):
+    """Three rounds; the machine gets slower, the recipes keep their relation."""
+    return [
+        {
+            "key": f"{data}-{recipe}-{seed}", "study": "speed", "data": data, "epochs": 1, "recipe": recipe,
+            "seed": seed, "images_per_second": speed / (1 + seed),
+        }
+        for seed in range(3)
+        for recipe, speed in {"ffcv": 100.0, name: 130.0 + seed}.items()
+    ]  # fmt: skip
+
+
+def test_speed_is_that_of_the_same_round():
+    assert relative_speeds(speeds(), "ffcv") == {"ffcv": [1, 1, 1], "ffx": pytest.approx([1.30, 1.31, 1.32])}
+    assert "| ffx | 3 | 1.31 | 1.30 to 1.32 |" in tables(speeds())
+
+
+def test_equal_time_is_more_epochs_of_a_faster_recipe(tmp_path):
+    for row in [*speeds("data"), *speeds("other", "blurpool")]:
+        append_row(tmp_path / "rows.jsonl", row)
+    arguments = ["--name=data", "--study", "equal_time", "--epochs=8", "--seeds=2", "--recipes", "ffcv"]
+    found = [(one.recipe, one.seed, one.epochs) for one in recipes.planned(options_of(tmp_path, *arguments, "ffx"))]
+    assert found == [("ffcv", 0, 8), ("ffx", 0, 10), ("ffcv", 1, 8), ("ffx", 1, 10)]
+    with pytest.raises(SystemExit, match="study speed of the same data and recipes"):
+        recipes.planned(options_of(tmp_path, *arguments, "blurpool"))
+
+
+def test_speed_is_measured_anew(tmp_path):
+    arguments = ["--name=data", "--recipes", "ffcv", "ema", "--seeds=2", "--epochs=8"]
+    found = recipes.planned(options_of(tmp_path, *arguments, "--study", "speed"))
+    assert [(one.recipe, one.seed, one.epochs) for one in found] == [
+        ("ffcv", 0, 1), ("ema", 0, 1), ("ffcv", 1, 1), ("ema", 1, 1)
+    ]  # fmt: skip
 
 
 def finalists(scores, data="d"):
