@@ -23,8 +23,9 @@ from .cache import DATA, MAP, OPENING, Cache
 from .fetch import Fetched, fetch_range, try_again
 from .lease import Lease
 from .locking import held
+from .opening import open_store
 from .options import RemoteOptions
-from .store import Store, open_store
+from .store import Store
 
 __all__ = ["RemoteFile"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from .fetch import try_again
+from .opening import open_store
 from .options import RemoteOptions
-from .store import open_store
 
 __all__ = ["list_files"]
 

@@ -11,10 +11,8 @@ from ..errors import RemoteError
 from .address import redacted, without_secrets
 from .options import RemoteOptions
 
-__all__ = ["Store", "TemporaryProblem", "Version", "check_content_range", "open_store"]
+__all__ = ["Store", "TemporaryProblem", "Version", "check_content_range"]
 
-# Addresses of the Open Science Data Federation, and of others of its kind.
-_PELICAN = ("osdf", "pelican")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
 
 
@@ -121,39 +119,3 @@ def check_content_range(header: str, start: int, stop: int, store: Store, versio
     version.check(store.shown, Version(size, "", ""))
     if (first, last) != (start, stop - 1):
         raise TemporaryProblem(f"expected bytes {start}-{stop - 1}, found bytes {first}-{last}")
-
-
-def open_store(address: str, options: RemoteOptions) -> Store:
-    """The store for an address.
-
-    Raises:
-        RemoteError: what reads such addresses is not installed.
-    """
-    scheme = address.partition("://")[0].lower()
-    shown = redacted(address)
-    try:
-        if scheme in ("http", "https"):
-            from .http_store import HttpStore
-
-            return HttpStore(address, options)
-        if scheme == "s3":
-            from .s3_store import S3Store
-
-            return S3Store(address, options)
-        from .fsspec_store import FsspecStore
-
-        return FsspecStore(address, options)
-    except ImportError as error:
-        raise RemoteError(
-            f"{shown}: cannot be read without further packages ({error}): pip install botocore fsspec urllib3, and "
-            f"for {scheme}:// whatever its fsspec file system names"
-        ) from error
-    except (ValueError, TypeError, OSError) as error:
-        if isinstance(error, RemoteError):
-            raise
-        if scheme in _PELICAN and str(error).startswith("Protocol not known"):
-            raise RemoteError(
-                f"{shown}: expected the package pelicanfs, which reads {scheme}://, found none: pip install pelicanfs"
-            ) from None
-        text = without_secrets(str(error), address)
-        raise RemoteError(f"{shown}: cannot be opened: {text}") from None

@@ -12,7 +12,7 @@ from ffx.reader import Reader
 from ffx.remote.address import cache_name
 from ffx.remote.http_store import HttpStore
 from ffx.remote.lease import Lease
-from ffx.remote.store import open_store
+from ffx.remote.opening import open_store
 from tests.remote.server import Fault, HostileServer
 
 

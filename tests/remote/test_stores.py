@@ -11,7 +11,7 @@ from ffx import RemoteOptions
 from ffx.errors import LoaderError, RemoteError
 from ffx.loader import OrderOption
 from ffx.remote import list_files
-from ffx.remote.store import open_store
+from ffx.remote.opening import open_store
 from tests.loader.helpers import everything, load, random_pipelines
 from tests.remote.nginx import NGINX, nginx_server
 from tests.remote.s3 import s3_server
