@@ -126,7 +126,8 @@ def tables(rows: Rows) -> str:
     parts = []
     for study, data, epochs in sorted({(row["study"], row["data"], _epochs_of(row)) for row in rows}):
         chosen = [row for row in rows if (row["study"], row["data"], _epochs_of(row)) == (study, data, epochs)]
-        title = f"**{study}, {data}{f', {epochs} epochs' if epochs else ''}**"
+        length = f", {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+        title = f"**{study}, {data}{length}**"
         table = {"design": _design_table, "speed": _speed_table}.get(study, _recipe_table)
         parts.append(f"{title}\n\n{table(chosen)}")
     return "\n\n".join(parts)
