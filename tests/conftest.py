@@ -3,6 +3,7 @@
 Whoever needs more than a fixture imports from `tests.pictures`.
 """
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,12 @@ import numpy as np
 import pytest
 
 from tests import pictures, sampling
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so does what they start: tests of it need the usual state."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

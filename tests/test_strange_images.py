@@ -120,6 +120,7 @@ def test_who_asks_pillow_for_it_gets_its_grey(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.long("start methods")
 def test_what_pillow_was_asked_for_reaches_other_processes(method, tmp_path, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     cut = damaged_images()["JPEG, cut"][60]

@@ -215,9 +215,8 @@ def open_dataset(options: Options) -> Any:
     """Return the data set that `options` names: indexable, with (image or its file's bytes, label) and `classes`."""
     if options.dataset == "imagenet" and options.data_dir.is_file():
         tabled = options.valprep_script is not None or options.devkit is not None
-        return ImageArchive(
-            options.data_dir, validation_classes(options.valprep_script, options.devkit) if tabled else None
-        )
+        classes = validation_classes(options.valprep_script, options.devkit) if tabled else None
+        return ImageArchive(options.data_dir, classes, progress=True)
     if options.dataset == "imagenet":
         return JPEGFolder(options.data_dir)
     from torchvision.datasets import CIFAR10

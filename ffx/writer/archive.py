@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..errors import ArchiveError
+from .bar import Bar
 from .tar import TarArchive, TarMember
 
 __all__ = ["ImageArchive"]
@@ -33,6 +34,8 @@ class ImageArchive:
         path: the archive.
         folders: a picture's name -> its class, for all pictures of the archive.
         root: the folder in the archive that holds the folders of the classes.
+        progress: while headers are read of one tar archive a class, show a bar with rate and time left on the standard
+            error stream. They are a million, each behind a picture.
 
     Attributes:
         samples: `(where the picture comes from, class number)` of each sample.
@@ -47,14 +50,18 @@ class ImageArchive:
     """
 
     def __init__(
-        self, path: str | os.PathLike, folders: Mapping[str, str] | None = None, root: str | os.PathLike = ""
+        self,
+        path: str | os.PathLike,
+        folders: Mapping[str, str] | None = None,
+        root: str | os.PathLike = "",
+        progress: bool = False,
     ) -> None:
         self.archive = TarArchive(path)
         members = self.archive.members()
         if folders is not None:
             by_class = _by_table(self.archive, members, folders)
         elif any(_is_class_archive(member) for member in members):
-            by_class = _by_class_archive(self.archive, members)
+            by_class = _by_class_archive(self.archive, members, progress)
         else:
             by_class = _by_folder(self.archive, members, os.fspath(root))
         self.classes: list[str] = sorted(by_class)
@@ -90,13 +97,22 @@ def _files(members: Iterable[TarMember]) -> list[TarMember]:
     return [member for member in members if not member.is_folder]
 
 
-def _by_class_archive(archive: TarArchive, members: list[TarMember]) -> dict[str, list[TarMember]]:
+def _by_class_archive(archive: TarArchive, members: list[TarMember], progress: bool) -> dict[str, list[TarMember]]:
     inner = [member for member in members if _is_class_archive(member)]
     for member in inner:
         if "/" in member.name:
             raise ArchiveError(f"{archive.path}: expected the classes' archives without folders, found {member.name}")
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(archive.members, inner)
+    name = os.path.basename(archive.path)
+    with (
+        ThreadPoolExecutor(_READERS) as pool,
+        Bar(
+            pool.map(archive.members, inner),
+            total=len(inner),
+            desc=f"headers of {name}",
+            unit=" classes",
+            disable=not progress,
+        ) as found,
+    ):
         return {member.name[:-4]: _files(own) for member, own in zip(inner, found, strict=True)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from ..errors import FieldError, FormatError, WriterError
 from ..fields.base import Field
@@ -21,6 +19,7 @@ from ..kernels.checksum import xxh64
 from ..kernels.cores import usable_cores
 from ..kernels.xxh3 import xxh3
 from .assembly import Assembly
+from .bar import Bar
 from .blocks import BlockPool
 from .encoder import Arena
 from .encoding import Job, encode_here
@@ -34,16 +33,6 @@ __all__ = ["DatasetWriter"]
 
 # However large the chunks, each worker should get several.
 _TASKS_A_WORKER = 4
-
-
-class _Bar(tqdm):
-    """A progress bar without tqdm's watching thread, which would outlive it."""
-
-    monitor_interval = 0
-
-
-# tqdm's own lock is shared with forked processes: one that is killed in mid-line would hold it for ever.
-_Bar.set_lock(threading.RLock())
 
 
 def _check_fields(fields: Mapping[str, Field]) -> dict[str, Field]:
@@ -219,7 +208,7 @@ class DatasetWriter:
     def _encode(self, job: Job, descriptor: int, assembly: Assembly) -> None:
         workers = min(self.num_workers, len(job.source.tasks))
         name = Path(self.fname).name
-        with _Bar(total=job.source.length, desc=name, unit=" samples", disable=not self.progress) as bar:
+        with Bar(total=job.source.length, desc=name, unit=" samples", disable=not self.progress) as bar:
             if workers == 1:
                 encode_here(job, descriptor, assembly.accept, bar.update)
             else:

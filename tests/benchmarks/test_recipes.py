@@ -213,6 +213,7 @@ def test_folder_is_made_from_mnists_files(tmp_path):
         read_idx(source / "train-labels-idx1-ubyte")
 
 
+@pytest.mark.long("measured files")
 def test_what_is_done_is_not_done_again(tmp_path, capsys, monkeypatch):
     for split, count in (("train", 6), ("val", 2)):
         for label in "ab":

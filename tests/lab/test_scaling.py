@@ -89,6 +89,7 @@ def test_calculator_without_times_says_what_it_needs(tmp_path, capsys):
     assert "expected times of one GPU" in capsys.readouterr().err
 
 
+@pytest.mark.long("ranks")
 def test_sweep_trains_on_several_ranks_and_writes_its_files(tiny, capsys):
     arguments = ["--gpus=1,2", "--batch-sizes=2", "--q4-epochs=2", "--print-epochs=false", "--out=swept"]
     assert sweep.main([*tiny, *arguments]) == 0

@@ -125,6 +125,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.long("ranks")
 def test_training_with_every_recipe_goes_on_as_well(tiny):
     straight = train(tiny(**EVERYTHING))
     stopped = train(tiny(**EVERYTHING), STEPS + 1)

@@ -237,6 +237,7 @@ def test_mixing_with_label_smoothing_and_half_precision_trains(tiny):
         assert line["train_loss"] < 10
 
 
+@pytest.mark.long("ranks")
 def test_two_ranks_with_every_recipe_train_the_same_model_again(tiny):
     options = {"training.distributed": 1, "dist.world_size": 2, "dist.port": 0, "training.batch_size": 2}
     recipe = {"recipe.ema": 0.9, "recipe.mixup": 1, "recipe.cutmix": 1, "recipe.randaugment": 9, "recipe.loss": "bce"}

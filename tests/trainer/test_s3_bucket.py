@@ -126,6 +126,7 @@ def test_the_single_batch_is_the_buckets(credentials, tmp_path, monkeypatch, cap
     assert list((tmp_path / "cache").glob("*.ffcv-*"))
 
 
+@pytest.mark.long("ranks")
 def test_two_ranks_share_a_cache_that_is_smaller_than_the_file(tiny, tmp_path, validation_file):
     from ffx.fields import IntField, RGBImageField
     from ffx.writer import DatasetWriter

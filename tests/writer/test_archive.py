@@ -60,6 +60,13 @@ def opened(archives, split):
     return ImageArchive(archives.val_tar, read_valprep(archives.valprep))
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_bar_of_the_headers_is_shown_when_asked_for(archives, capsys, progress):
+    ImageArchive(archives.train_tar, progress=progress)
+    said = capsys.readouterr().err
+    assert ("headers of ILSVRC2012_img_train.tar: 100%" in said and " classes/s" in said) if progress else not said
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_samples_are_those_of_the_unpacked_folder(archives, unpacked, split):
     folder, found = ImageFolder(str(unpacked / split)), opened(archives, split)
