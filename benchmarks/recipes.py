@@ -30,13 +30,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tqdm import tqdm
 
 from .recipes_data import folder_from_idx, prepare_files
 from .recipes_document import filled
-from .recipes_table import median, relative_speeds, tables
+from .recipes_table import relative_speeds, tables
 from .rows import ROOT, append_row, describe_run, read_rows
 
 __all__ = ["ADDITIONS", "RECIPES", "STUDIES", "Training", "add_options", "planned", "run"]
@@ -199,7 +200,7 @@ def _of_speed(given: argparse.Namespace) -> Iterator[Training]:
 def _of_equal_time(given: argparse.Namespace) -> Iterator[Training]:
     """The first recipe with its epochs, the others with as many as take the same time by the rows of `speed`."""
     rows = [row for row in read_rows(given.out) if row["study"] == "speed" and row["data"] == given.name]
-    speeds = relative_speeds(rows, given.recipes[0]) if rows else {}
+    speeds = relative_speeds(rows, given.recipes[0])
     if not speeds.keys() >= set(given.recipes):
         raise SystemExit("equal_time needs rows of the study speed of the same data and recipes: run that first")
     for training in _of_finalists(given):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
-__all__ = ["Rows", "difference", "effect_cells", "effects", "mean_with_interval", "median", "relative_speeds", "tables"]
+__all__ = ["Rows", "difference", "effect_cells", "effects", "mean_with_interval", "relative_speeds", "tables"]
 
 # Student's t, two-sided 95 %, by degrees of freedom.
 _STUDENT = (
@@ -102,13 +103,6 @@ def _lenth(values: Sequence[float]) -> float:
     first = 1.5 * median([abs(value) for value in values])
     kept = [abs(value) for value in values if abs(value) < 2.5 * first] or [0.0]
     return _student(len(values) / 3) * 1.5 * median(kept)
-
-
-def median(values: Iterable[float]) -> float:
-    """The middle one, or the mean of the two in the middle."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def relative_speeds(rows: Rows, first: str) -> dict[str, list[float]]:

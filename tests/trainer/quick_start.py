@@ -27,7 +27,6 @@ def start(target, *arguments, name=None):
         context.set_forkserver_preload(PRELOADED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{PROGRAMS}{os.pathsep}{ROOT}", prepend=os.pathsep)
-        context.set_forkserver_preload(PRELOADED)
         multiprocessing.forkserver.ensure_running()
     process = context.Process(target=_run, args=(dict(os.environ), target, arguments), name=name)
     process.start()
