@@ -86,6 +86,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     # Ten times a rate of one tenth: the trust coefficient makes a step a thousandth of a weight.
     "lars": {"training.optimizer": "lars", "lr.lr": 6.0},
+    # Whether the rate that is the same for every recipe of SGD is FFCV's best: a half, twice and four times of it.
+    "half_rate": {"lr.lr": _RATE / 2},
+    "double_rate": {"lr.lr": 2 * _RATE},
+    "fourfold_rate": {"lr.lr": 4 * _RATE},
     # What FFCV's recipe has, taken away.
     "hard_labels": {"training.label_smoothing": 0.0},
     "one_resolution": {"resolution.min_res": 48, "resolution.max_res": 48},
