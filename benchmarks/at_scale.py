@@ -64,7 +64,8 @@ class Scale:
 
 def project(loader: dict[str, Any], remote: dict[str, Any], local: dict[str, Any], gpus: int) -> Scale:
     """Project from a row of `loader` and two of `remote`: from nginx by pages, and the file itself."""
-    image_bytes = loader["task"]["file_bytes"] / loader["pictures"]
+    # Not the file by its pictures: pages of a small file are not full.
+    image_bytes = remote["bytes"] / remote["samples"]
     images = gpus * GPU_IMAGES_A_SECOND
     bytes_a_second, nodes = images * image_bytes, gpus / NODE_GPUS
     requests = bytes_a_second * remote["requests"] / remote["bytes"]
@@ -140,7 +141,7 @@ def document_part(results: Path = RESULTS) -> str:
         if rows is None:
             raise SystemExit(f"benchmarks: at_scale: no rows of {kind} in `loader` and `remote` (quasi_random, nginx)")
         loader, remote, local = rows
-        image_kb = loader["task"]["file_bytes"] / loader["pictures"] / 1000
+        image_kb = remote["bytes"] / remote["samples"] / 1000
         measured = (
             f"Measured: {loader['images_a_second']['median']:,.0f} images a second and core at {SIZE} px, "
             f"{image_kb:,.1f} kB an image, {remote['requests']} requests "

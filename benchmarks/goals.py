@@ -1,8 +1,8 @@
 """The table of goals, goal beside measured: how many times FFCV's images a second ffx loads.
 
 With --images, `loader` measures first, all kinds at both sizes, and its rows are appended to --rows; without, the
-table is made of the rows that are there: of each kind and size the newest. A goal is met when the median reaches it,
-and just so when the interval's lower end is below. The exit status is 1 when a goal is missed or not measured.
+table is made of the rows that are there: of each kind and size the newest with epochs of full length. A goal is met
+when the median reaches it, and just so when the interval's lower end is below. The exit status is 1 when a goal is missed or not measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .files import KINDS
 from .harness import table_line
 from .rows import ROOT, read_rows
 
-__all__ = ["GOALS", "ROWS", "Goal", "add_options", "goal_lines", "goal_table", "newest", "run"]
+__all__ = ["GOALS", "ROWS", "Goal", "add_options", "fullest", "goal_lines", "goal_table", "newest", "run"]
 
 ROWS = ROOT / "benchmarks" / "results" / "loader.jsonl"
 SIZES = (160, 224)
@@ -44,17 +44,27 @@ GOALS = (
 )
 
 
-def newest(rows: Sequence[Mapping[str, Any]], kind: str, size: int) -> dict[str, Mapping[str, Any]]:
-    """Of the newest run of one worker with that kind and size: each peer's row, by name."""
+def newest(
+    rows: Sequence[Mapping[str, Any]], kind: str, size: int, samples: int = loader.SAMPLES
+) -> dict[str, Mapping[str, Any]]:
+    """Of the newest run of one worker with that kind, size and length of an epoch: each peer's row, by name."""
     chosen = [
         row
         for row in rows
         if row["benchmark"] == "loader"
         and (row["kind"]["name"], row["task"]["size"], row["task"]["workers"]) == (kind, size, 1)
+        and row["task"]["samples"] == samples
     ]
     # Times are ISO 8601 in UTC: their texts are in order.
     latest = max((row["time"] for row in chosen), default=None)
     return {row["peer"]: row for row in chosen if row["time"] == latest}
+
+
+def fullest(rows: Sequence[Mapping[str, Any]], kind: str, size: int) -> tuple[int, dict[str, Mapping[str, Any]]]:
+    """The samples of an epoch and the rows, as of `newest`, where most peers were measured."""
+    lengths = {row["task"]["samples"] for row in rows if row["benchmark"] == "loader"} or {loader.SAMPLES}
+    runs = [(length, newest(rows, kind, size, length)) for length in sorted(lengths, reverse=True)]
+    return max(runs, key=lambda run: len(run[1]))
 
 
 def goal_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, list[str]]]:

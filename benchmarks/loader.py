@@ -26,8 +26,10 @@ from .harness import (
 )
 from .peers import PEERS, Task, task_arguments
 
-__all__ = ["FIGURES", "add_beton_options", "add_options", "prepared_files", "present_peers", "run"]
+__all__ = ["FIGURES", "SAMPLES", "add_beton_options", "add_options", "prepared_files", "present_peers", "run"]
 
+# Of an epoch: FFCV sets itself up anew in each, so short ones count against it.
+SAMPLES = 12_000
 FIGURES = {"images_a_second": images_a_second}
 COLUMNS = ("file", "px", "system", "images a second", "95 %", "x reference", "95 %")
 # Systems with FFCV's interface: they take a number of threads, let go of Python's lock, and have epochs.
@@ -37,7 +39,7 @@ BETON_PEERS = ("ffx", "ffcv")
 def add_options(parser: argparse.ArgumentParser, images_required: bool = True) -> None:
     """Declare the options of `python -m benchmarks loader`."""
     add_common_options(parser, images_required=images_required)
-    parser.add_argument("--samples", type=int, default=12_000, help="samples an epoch; pictures are repeated")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="samples an epoch; pictures are repeated")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[160, 224], metavar="PIXELS")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help=", ".join(PEERS))

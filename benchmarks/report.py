@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .goals import GOALS, SIZES, newest
+from .goals import GOALS, SIZES, fullest, newest
 from .harness import table_line
 from .rows import ROOT, read_rows
 
@@ -43,15 +43,15 @@ def _goal_lines(rows: Rows) -> Iterator[str]:
 
 def _peer_lines(rows: Rows) -> Iterator[str]:
     """All peers on the JPEGs of 500 px, where more than ffx and FFCV were measured."""
-    found = {size: newest(rows, "jpg500", size) for size in SIZES}
-    names = list(dict.fromkeys(name for size in SIZES for name in found[size]))
-    if len(names) < 3:
+    found = {size: fullest(rows, "jpg500", size) for size in SIZES}
+    found = {size: run for size, run in found.items() if len(run[1]) > 2}
+    if not found:
         return
     yield ""
-    yield table_line(("the same JPEGs, images/s", *(f"{size} px" for size in SIZES)))
-    yield "|---|" + "---:|" * len(SIZES)
-    for name in names:
-        yield table_line([name, *(_rate(found[size].get(name)) for size in SIZES)])
+    yield table_line(("the same JPEGs, images/s", *(f"{size} px, epochs of {run[0]:,}" for size, run in found.items())))
+    yield "|---|" + "---:|" * len(found)
+    for name in dict.fromkeys(name for _, peers in found.values() for name in peers):
+        yield table_line([name, *(_rate(peers.get(name)) for _, peers in found.values())])
 
 
 def _rate(row: Mapping[str, Any] | None) -> str:
@@ -61,6 +61,7 @@ def _rate(row: Mapping[str, Any] | None) -> str:
 def _origin(rows: Rows) -> str:
     """Where the table's figures come from, in one sentence."""
     used = [row for goal in GOALS for size in SIZES for row in newest(rows, goal.kind, size).values()]
+    used += [row for size in SIZES for row in fullest(rows, "jpg500", size)[1].values()]
     row = max(used, key=lambda row: row["time"])
     commits = sorted({(row["commit"] or "unknown")[:9] for row in used})
     versions, machine = row["versions"], row["machine"]

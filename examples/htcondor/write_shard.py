@@ -33,7 +33,7 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", type=Path)
+    parser.add_argument("part", type=Path, help="tar archive that split_archive.py made")
     parser.add_argument("max_side", type=int, help="longest side in pixels")
     parser.add_argument("share", type=float, help="of images that are stored as JPEG, 0 to 1")
     parser.add_argument("quality", type=int, help="of the JPEGs, 1 to 100")

@@ -19,6 +19,10 @@ from trainer.signals import StopRequest
 __all__ = ["main"]
 
 PROGRAM = "codes.py"
+_CODES_HELP = (
+    "C1 training, C2 times, C3 workers, C4 one worker against the best number, C5 GPU against CPU, C6 optimizers, "
+    "C7 without batch norms, C8 the profiler's trace; none: all"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     parser = LabParser(PROGRAM, (__doc__ or "").partition("\n")[0])
-    parser.add_argument("codes", nargs="*", metavar="CODE", help="C1 to C8; none: all")
+    parser.add_argument("codes", nargs="*", metavar="CODE", help=_CODES_HELP)
     parser.add_argument("--out", default="", help="folder for tables and pictures; default: none are written")
     options, found = options_of(parser, arguments)
     unknown = [code for code in found.codes if code not in CODES]

@@ -37,7 +37,9 @@ def _run(arguments: Sequence[str], stop: StopRequest) -> None:
     parser = LabParser(PROGRAM, (__doc__ or "").partition("\n")[0])
     parser.add_argument("--gpus", type=_numbers, default=[1, 2, 4], help="numbers of ranks; default: 1,2,4")
     sizes = [32, 128, 512, 2048, 8192]
-    parser.add_argument("--batch-sizes", type=_numbers, default=sizes, help="a GPU; default: 32,128,512,2048,8192")
+    parser.add_argument(
+        "--batch-sizes", type=_numbers, default=sizes, help="images a batch and GPU; default: 32,128,512,2048,8192"
+    )
     parser.add_argument("--q4-epochs", type=whole_number(1), default=5, help="epochs of q4.out; default: 5")
     parser.add_argument("--out", default=".", help="folder for the .out files; default: this one")
     parser.set_defaults(epochs=2)

@@ -25,7 +25,7 @@ checksums; its JPEGs are decoded instead. Exit status: 0 if all is well, 1 if an
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
     parser = commands.add_parser("verify", help="look at every sample of a file", description=_DESCRIPTION)
-    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a .beton or .ffcv file, or its address")
     parser.add_argument("--decode", action="store_true", help="decode every JPEG even where there are checksums")
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="threads (default: all usable cores)")
     parser.add_argument(
@@ -33,7 +33,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="NAME=MODULE:CLASS",
-        help="the class of a field of a type of its own",
+        help="the class that reads the field NAME, where its type is not one of ffx's",
     )
     parser.add_argument("--json", action="store_true", help="a line of JSON for each file instead of text")
     parser.set_defaults(run=run)

@@ -266,8 +266,8 @@ class RandomResizedCropRGBImageDecoder(ResizedCropRGBImageDecoder):
         upsampling: how the chroma of JPEGs is brought to full size: `"smooth"` blends neighbouring samples, as
             FFCV, OpenCV and Pillow do; `"fast"` repeats each sample, as libjpeg-turbo's fast upsampling does
             (ordinary baseline JPEGs of 4:2:0 and 4:2:2; others, such as progressive ones, stay smooth).
-            That changes photographs of 400 to 500 pixels at quality 90 by 0.7 grey levels in the mean (the
-            worst of 500 by 5.6) and single pixels at edges of strong colours by up to 112.
+            That changes crops of photographs of at most 500 pixels at quality 90 by 0.3 to 0.8 grey levels in the
+            mean (the worst of 500 by 3.3) and single pixels at edges of strong colours by up to 95.
 
     The crop depends on seed, epoch and sample alone (`ffx.kernels.crop.random_crop`), so it is the same
     for any number of workers and ranks.

@@ -57,7 +57,9 @@ def open_waiting(seconds):
     return do_round
 
 
-def loader_row(peer, kind="raw400", size=160, time="2026-01-01T00:00:00+00:00", rate=100.0, ratio=None, workers=1):
+def loader_row(
+    peer, kind="raw400", size=160, time="2026-01-01T00:00:00+00:00", rate=100.0, ratio=None, workers=1, samples=12_000
+):
     """A row as `loader` writes it, with what its readers look at."""
     row = {
         "benchmark": "loader",
@@ -68,7 +70,7 @@ def loader_row(peer, kind="raw400", size=160, time="2026-01-01T00:00:00+00:00", 
         "peer": peer,
         "pictures": 20,
         "rounds": [{}] * 5,
-        "task": {"size": size, "workers": workers},
+        "task": {"size": size, "workers": workers, "samples": samples},
         "time": time,
         "versions": {"ffcv": "1.0.2"},
     }

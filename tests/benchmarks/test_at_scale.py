@@ -13,7 +13,7 @@ def made_rows(kind="jpg500", requests=10):
         "benchmark": "loader",
         "time": "2026-01-01",
         "kind": {"name": kind},
-        "task": {"size": 160, "workers": 1, "file_bytes": 5_000_000},
+        "task": {"size": 160, "workers": 1, "samples": 12_000},
         "pictures": 100,
         "peer": "ffx",
         "images_a_second": {"median": 1759.0},

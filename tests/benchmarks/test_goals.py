@@ -47,9 +47,21 @@ def test_newest_run_of_one_worker_counts():
         loader_row("torchvision", rate=3, time=OLD),
         loader_row("ffx", rate=4, time="2026-03-01T00:00:00+00:00", workers=2),
         loader_row("ffx", rate=5, time="2026-03-01T00:00:00+00:00", size=224),
+        # FFCV's start of an epoch would count for more.
+        loader_row("ffx", rate=6, time="2026-03-01T00:00:00+00:00", samples=2_000),
     ]
     found = goals.newest(rows, "raw400", 160)
     assert {peer: row["images_a_second"]["median"] for peer, row in found.items()} == {"ffx": 2}
+
+
+def test_peers_are_those_of_the_run_with_most_of_them_and_its_length_is_said():
+    rows = [loader_row("ffx"), loader_row("ffcv")]
+    assert goals.fullest(rows, "raw400", 160) == (12_000, {"ffx": rows[0], "ffcv": rows[1]})
+    more = [loader_row(peer, samples=2_000, time=OLD) for peer in ("ffx", "ffcv", "torchvision")]
+    length, found = goals.fullest(rows + more, "raw400", 160)
+    assert length == 2_000
+    assert list(found.values()) == more
+    assert goals.fullest([], "raw400", 160) == (12_000, {})
 
 
 def test_command_without_pictures_reads_rows_and_tells_by_its_status(tmp_path, capsys):

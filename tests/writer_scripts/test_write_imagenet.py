@@ -287,8 +287,11 @@ def test_help_lists_every_option(run, capsys):
         run("--help")
     assert leaving.value.code == 0
     printed = capsys.readouterr().out
-    for path in write_imagenet.declare_options().entries:
-        assert ".".join(path) in printed
+    for path, param in write_imagenet.declare_options().entries.items():
+        assert f"--{'.'.join(path)}\n" in printed
+        assert " ".join(param.desc.split()) in " ".join(printed.split())
+    assert printed.isascii()
+    assert max(map(len, printed.splitlines())) <= 120
 
 
 def test_writes_in_processes_after_opencv_has_started_its_threads(picture_folder, tmp_path):

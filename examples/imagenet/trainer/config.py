@@ -254,7 +254,9 @@ class DistributedConfig(_Section):
     url: str = _option(
         "", TcpAddress(), "tcp://HOST:PORT where rank 0 listens, whatever the launcher says; '': what that says"
     )
-    backend: str = _option("auto", Choice(("auto", "nccl", "gloo")), "what connects ranks; auto: NCCL GPUs, gloo CPUs")
+    backend: str = _option(
+        "auto", Choice(("auto", "nccl", "gloo")), "what connects ranks; auto: NCCL for GPUs, gloo for CPUs"
+    )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class LabParser(Parser):
         _add_number(self, "-w", "--num-of-workers", default.num_of_workers, 0, "processes that load; default: 2")
         add("-d", "--dataset-path", default=default.dataset_path, help="folder of the data set; default: data")
         add("-o", "--optimizer", choices=OPTIMIZERS, default=default.optimizer, help="default: sgd")
-        _add_number(self, "-e", "--epochs", default.epochs, 1, "default: 5")
+        _add_number(self, "-e", "--epochs", default.epochs, 1, "default: %(default)s")
         _add_number(self, "-b", "--batch-size", default.batch_size, 1, "images a batch; default: 128")
         _add_switch(self, "-pe", "--print-epochs", default.print_epochs, "show each epoch")
         _add_switch(self, "-dd", "--download-data", default.download_data, "fetch CIFAR-10 into --dataset-path")
