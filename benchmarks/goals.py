@@ -2,7 +2,8 @@
 
 With --images, `loader` measures first, all kinds at both sizes, and its rows are appended to --rows; without, the
 table is made of the rows that are there: of each kind and size the newest with epochs of full length. A goal is met
-when the median reaches it, and just so when the interval's lower end is below. The exit status is 1 when a goal is missed or not measured.
+when the median reaches it, and just so when the interval's lower end is below. The exit status is 1 when a goal is
+missed or not measured.
 """
 
 from __future__ import annotations
