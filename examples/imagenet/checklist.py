@@ -147,7 +147,7 @@ class Checklist:
         trained = self._demand_data()
         if self._device()[0].type != "cuda":
             raise _Skip("there is no GPU in use")
-        found = run_single_batch(trained)
+        found = run_single_batch(trained, at_largest=True)
         whole = torch.cuda.get_device_properties(0).total_memory
         return f"{found.gpu_bytes / _GIB:.1f} of {whole / _GIB:.1f} GiB with batches of {found.images[0]}"
 

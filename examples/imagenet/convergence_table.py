@@ -8,13 +8,13 @@ own in --checkpoint-dir, so that --resume auto goes on with the right one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import checkout  # noqa: F401
 from run import make_parser, read_arguments, worded
+from trainer.entries import read_entries
 from trainer.errors import ConfigurationError
 from trainer.program import run_program, show_rows
 from trainer.signals import StopRequest
@@ -48,8 +48,7 @@ class Convergence:
 
 def measured_from(folder: Path, scheduler: str, target: float) -> Convergence:
     """What a run's log says."""
-    lines = [json.loads(line) for line in (folder / "log").read_text(encoding="utf-8").splitlines()]
-    epochs = [line for line in lines if "epoch" in line]
+    epochs = [entry for entry in read_entries((folder / "log").read_text(encoding="utf-8")) if "epoch" in entry]
     reached = next((line for line in epochs if line["top_1"] >= target), None)
     last = reached or epochs[-1]
     best = max(line["top_1"] for line in epochs)

@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:] = [*dict.fromkeys([str(HERE), *sys.path, str(ROOT)])]
 
+from trainer.entries import read_entries  # noqa: E402
 from trainer.recipes import PUBLISHED, Published, published_by_uuid  # noqa: E402
 
 __all__ = ["Row", "draw_scatter", "find_runs", "main", "markdown_table", "read_run"]
@@ -130,8 +131,7 @@ def read_run(folder: Path) -> Row:
         OSError, ValueError, KeyError: the folder holds no run with results.
     """
     params = json.loads((folder / "params.json").read_text(encoding="utf-8"))
-    lines = (folder / "log").read_text(encoding="utf-8").splitlines()
-    entries = [json.loads(line) for line in lines if line]
+    entries = read_entries((folder / "log").read_text(encoding="utf-8"))
     # A later evaluation alone has no epoch; without any epoch it is the result.
     last = ([entry for entry in entries if "epoch" in entry] or entries[-1:])[-1:]
     if not last:

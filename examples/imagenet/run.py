@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ from ffx.remote import redacted
 __all__ = ["main", "make_parser", "read_arguments", "worded"]
 
 PROGRAM = "run.py"
+# What a message of the trainer recommends, where it is not a flag with the same values here.
+_OTHER_WORDS = {"--training.precision=fp32": "--amp off", "--training.distributed=0": "no --distributed"}
+_TRAINERS_OPTION = re.compile(r"--([a-z]+\.[a-z_]+)")
 
 
 class _Parser(Parser):
@@ -107,7 +111,9 @@ def worded(text: str) -> str:
     # Longer names first, as one may begin like another.
     for option, flag in sorted(pairs, key=lambda pair: -len(pair[0])):
         text = text.replace(f"--{option}", flag)
-    return text
+    for option, words in _OTHER_WORDS.items():
+        text = text.replace(option, words)
+    return _TRAINERS_OPTION.sub(r"--set \1", text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -127,6 +127,8 @@ def _measure(row: Row, arguments: Sequence[str], steps: int) -> Measured:
             flags += ["--image-size", str(side), "--batch-size", str(batch)]
         try:
             speed, used = _run_once(row, flags, steps)
+            if not speed:
+                raise TrainingError("an epoch has one step, and the first is not timed: a smaller batch gives more")
         except TrainingError as error:
             return Measured(row.name, None, 0, f"failed: {error}")
         seconds_an_image += length / speed

@@ -50,12 +50,13 @@ class SingleBatch:
     device: str
 
 
-def run_single_batch(options: TrainerConfig, steps: int = 2) -> SingleBatch:
-    """Train on one batch of the first epoch's images.
+def run_single_batch(options: TrainerConfig, steps: int = 2, at_largest: bool = False) -> SingleBatch:
+    """Train on one batch of the first epoch's images, or of the epoch that has most pixels in a batch.
 
     Args:
         options: the trainer's configuration; for one process.
         steps: the first of them may compile; the time is that of the others.
+        at_largest: take the epoch with most pixels in a batch, which needs most memory.
 
     Raises:
         TrainingError: loss or gradients are no numbers, shapes are wrong, or no weight changed.
@@ -69,7 +70,9 @@ def run_single_batch(options: TrainerConfig, steps: int = 2) -> SingleBatch:
     ranks = Ranks()
     device = choose_device(options.training.device, ranks)
     dtype = choose_precision(options.training.precision, device)
-    sizes = sizes_of_epoch(options.resolution, options.training, 0)
+    epochs = range(options.training.epochs if at_largest else 1)
+    all_sizes = [sizes_of_epoch(options.resolution, options.training, epoch) for epoch in epochs]
+    sizes = max(all_sizes, key=lambda sizes: sizes.side**2 * sizes.batch_size)
     with closing(open_training(options, ranks, device, dtype)) as source:
         with closing(source.epoch(0, sizes.side, sizes.batch_size)) as batches:
             images, labels = next(batches)

@@ -380,7 +380,7 @@ def test_validation_counts_every_image_once(tiny, batch_size):
 def test_loss_that_is_no_number_stops_the_training(tiny, monkeypatch):
     with Trainer(tiny()) as trainer:
         monkeypatch.setattr(trainer.learner, "loss", lambda outputs, labels: outputs.sum() * math.nan)
-        with pytest.raises(TrainingError, match=r"epoch 0: the mean loss is nan: try a lower --lr.lr"):
+        with pytest.raises(TrainingError, match=r"epoch 1: the mean loss is nan: try a lower --lr.lr"):
             trainer.train()
 
 

@@ -59,6 +59,9 @@ class CifarSource(FolderSource):
                 f"{self.path}: expected CIFAR-10 in the form of torchvision (cifar-10-batches-py): {error}; {hint}"
             ) from error
 
+    def _name(self, index: int) -> str:
+        return f"{self.path}: image {index}"
+
     @functools.cached_property
     def _names(self) -> str:
         """A digest of the images and labels, which have no names."""

@@ -97,5 +97,5 @@ def demand_finite(epoch: int, loss: float) -> None:
     """
     if not math.isfinite(loss):
         raise TrainingError(
-            f"epoch {epoch}: the mean loss is {loss}: try a lower --lr.lr, or --training.precision=fp32"
+            f"epoch {epoch + 1}: the mean loss is {loss}: try a lower --lr.lr, or --training.precision=fp32"
         )

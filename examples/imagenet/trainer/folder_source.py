@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import signal
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .cifar_augmentation import cifar_transform
 from .errors import DataError
 from .randaugment import RANDAUGMENT_BINS, RANDAUGMENT_OPERATIONS
-from .signals import STOP_SIGNALS
 from .source import CENTER_CROP_RATIO, Batch, CountingSource, Purpose
+from .workers import load_batches
 
-__all__ = ["FolderSource", "leave_signals_to_the_trainer", "normalize", "usable_cores", "worker_context"]
+__all__ = ["FolderSource", "normalize"]
 
 
 class FolderSource(CountingSource):
@@ -79,24 +76,19 @@ class FolderSource(CountingSource):
     def _about(self) -> dict[str, Any]:
         return {**super()._about(), "names": self._names}
 
+    def _name(self, index: int) -> str:
+        """What a message calls an image."""
+        return str(self._folder.samples[index][0])
+
     def epoch(self, epoch: int, resolution: int, batch_size: int = 0) -> Generator[Batch, None, None]:
         """See `Source`."""
         purpose = self.purpose
         self._folder.transform = _folder_transform(purpose, resolution)
-        workers = usable_cores() if purpose.num_workers < 0 else purpose.num_workers
-        loader = DataLoader(
-            _Seeded(self._folder, purpose, epoch) if purpose.training else self._folder,
-            batch_size=batch_size or purpose.batch_size,
-            sampler=self._order(epoch, self._begin(epoch)),
-            drop_last=purpose.training,
-            num_workers=workers,
-            multiprocessing_context=worker_context(workers),
-            pin_memory=purpose.device.type == "cuda",
-            worker_init_fn=leave_signals_to_the_trainer,
-            # Its own, or it would draw from the process's generator.
-            generator=torch.Generator(),
-        )
-        for images, labels in loader:
+        samples = _Seeded(self._folder, purpose, epoch) if purpose.training else self._folder
+        order = self._order(epoch, self._begin(epoch))
+        for images, labels in load_batches(
+            samples, self._name, purpose, batch_size or purpose.batch_size, order, drop_last=purpose.training
+        ):
             self._took(len(labels))
             with purpose.clock.copying():
                 images, labels = (part.to(purpose.device, non_blocking=True) for part in (images, labels))
@@ -133,13 +125,6 @@ def _rand_augment(magnitude: int) -> Any:
     return RandAugment(RANDAUGMENT_OPERATIONS, magnitude, RANDAUGMENT_BINS)
 
 
-def leave_signals_to_the_trainer(worker: int) -> None:
-    """A signal to all processes of a job must not end the workers before the checkpoint is written."""
-    signal.set_wakeup_fd(-1)
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _folder_transform(purpose: Purpose, resolution: int) -> Any:
     if purpose.augmentation == "cifar":
         return cifar_transform(purpose, resolution)
@@ -173,16 +158,3 @@ def normalize(images: torch.Tensor, purpose: Purpose) -> torch.Tensor:
     mean = torch.tensor(purpose.mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(purpose.std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
     return ((images - mean) / std).to(purpose.dtype)
-
-
-def worker_context(workers: int) -> str | None:
-    """How a `DataLoader` starts so many processes; `None`: as Python does, or there are none to start.
-
-    A rank that was spawned would spawn its workers, and each of them would import torch, every epoch.
-    """
-    return "fork" if workers and sys.platform == "linux" else None
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,17 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ffx.errors import FfxWarning
+
 from .averaging import MovingAverage
 from .compiled import CompiledModel
 from .config import TrainerConfig
 from .distributed import Ranks, seed_generators, share_buffers
 from .errors import CheckpointError, ConfigurationError
+from .fitting import demand_fitting_sizes
 from .losses import begin_at_prior, make_loss
 from .mixing import make_mix
-from .model import make_model
+from .model import has_new_last_layer, make_model
 from .optimizers import make_optimizer, set_rate
 from .stochastic_depth import apply_stochastic_depth
 
@@ -65,10 +69,11 @@ class Learner:
         # The same weights on all ranks.
         seed_generators(training.seed)
         model = make_model(config.model, classes, training.use_blurpool)
-        if recipe.loss == "bce" and not config.model.pretrained and not config.model.weights:
+        if recipe.loss == "bce" and has_new_last_layer(config.model, classes):
             begin_at_prior(model, classes)
         if recipe.stochastic_depth:
             apply_stochastic_depth(model, recipe.stochastic_depth)
+        demand_fitting_sizes(model, config)
         self._memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=self._memory_format)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
@@ -175,10 +180,19 @@ class Learner:
         Raises:
             CheckpointError: they are another network's.
         """
+        if bool(scaler) != self.scaler.is_enabled():
+            kinds = ("fp16", "another precision") if scaler else ("another precision", "fp16")
+            warnings.warn(
+                f"the checkpoint was trained in {kinds[0]} and is gone on with in {kinds[1]}: the weights will not be "
+                "those of a training without a break (training.precision says which one to use)",
+                FfxWarning,
+                stacklevel=2,
+            )
         try:
             self.model.load_state_dict(model)
             self.optimizer.load_state_dict(optimizer)
-            self.scaler.load_state_dict(scaler)
+            if scaler:
+                self.scaler.load_state_dict(scaler)
             if self.average:
                 self.average.load_state_dict(average)
         except (RuntimeError, KeyError, ValueError) as error:

@@ -12,8 +12,10 @@ from .config import ModelConfig
 from .errors import ConfigurationError
 from .networks import OWN_NETWORKS, last_norms, make_own_network
 
-__all__ = ["BlurPoolConv2d", "apply_blurpool", "load_weights", "make_model", "plain_weights"]
+__all__ = ["BlurPoolConv2d", "apply_blurpool", "has_new_last_layer", "load_weights", "make_model", "plain_weights"]
 
+# Outputs of torchvision's trained networks.
+_IMAGENET_CLASSES = 1000
 # Below this many input channels (the first convolution on RGB) blurring costs more than it gives.
 _LEAST_BLURRED_CHANNELS = 16
 
@@ -55,6 +57,15 @@ def apply_blurpool(module: nn.Module) -> None:
             apply_blurpool(child)
 
 
+def has_new_last_layer(config: ModelConfig, classes: int) -> bool:
+    """Whether nothing is loaded into the last layer of `make_model`'s network."""
+    if config.new_last_layer:
+        return True
+    if config.weights:
+        return False
+    return not config.pretrained or classes != _IMAGENET_CLASSES
+
+
 def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Module:
     """The network on the CPU, with `classes` outputs and the weights that `config` asks for."""
     from torchvision import models
@@ -63,7 +74,7 @@ def make_model(config: ModelConfig, classes: int, use_blurpool: bool) -> nn.Modu
         model = _pretrained(config.arch, classes, config.new_last_layer)
     else:
         own = make_own_network(config.arch, classes)
-        model = own or models.get_model(config.arch, weights=None, num_classes=classes)
+        model = own or models.get_model(config.arch, weights=None, num_classes=classes, **_settings(config.arch))
     # Weights that were trained already have scales of their own.
     if config.zero_init and not config.pretrained:
         _begin_as_identity(model, config.arch)
@@ -81,17 +92,25 @@ def _pretrained(arch: str, classes: int, new_last_layer: bool) -> nn.Module:
         raise ConfigurationError(f"model.pretrained=1: there are no weights for {arch}: use model.weights")
     weights = models.get_model_weights(arch)
     # The older weights are those of the plain recipe, and the ones that `pretrained=True` has always meant.
-    model = models.get_model(arch, weights=getattr(weights, "IMAGENET1K_V1", weights.DEFAULT))
-    name, last = _last_layer(model)
-    if new_last_layer or last.out_features != classes:
+    model = models.get_model(arch, weights=getattr(weights, "IMAGENET1K_V1", weights.DEFAULT), **_settings(arch))
+    if new_last_layer or classes != _IMAGENET_CLASSES:
+        name, last = _last_layer(model, arch)
         parent, _, key = name.rpartition(".")
         setattr(model.get_submodule(parent), key, nn.Linear(last.in_features, classes))
     return model
 
 
-def _last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
+def _settings(arch: str) -> dict[str, Any]:
+    """The two Inceptions without their auxiliary outputs: they are trained by the last one, as all others are."""
+    return {"aux_logits": False, "init_weights": True} if arch in ("googlenet", "inception_v3") else {}
+
+
+def _last_layer(model: nn.Module, arch: str = "this network") -> tuple[str, nn.Linear]:
     """The last linear layer and its name."""
-    return [(name, child) for name, child in model.named_modules() if isinstance(child, nn.Linear)][-1]
+    found = [(name, child) for name, child in model.named_modules() if isinstance(child, nn.Linear)]
+    if not found:
+        raise ConfigurationError(f"the last layer cannot be made anew for these classes: {arch} has no linear layer")
+    return found[-1]
 
 
 def _begin_as_identity(model: nn.Module, arch: str) -> None:

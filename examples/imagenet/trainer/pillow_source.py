@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ffx.fields.rgb_image import IMAGE_MODES
 from ffx.reader import Reader
 
 from .errors import DataError
-from .folder_source import leave_signals_to_the_trainer, normalize, usable_cores, worker_context
+from .folder_source import normalize
 from .source import CENTER_CROP_RATIO, Batch, CountingSource, Purpose
+from .workers import load_batches
 
 __all__ = ["PillowSource", "can_be_read_by_pillow"]
 
@@ -48,6 +49,10 @@ class _Stored(Dataset):
         else:
             image = Image.open(io.BytesIO(data[start : start + self._sizes[start]])).convert("RGB")
         return self.transform(image), int(labels[self._indices[position]])
+
+    def name(self, position: int) -> str:
+        """What a message calls an image."""
+        return f"{self._path}: sample {self._indices[position]}"
 
     def _open(self) -> tuple[Any, Any, Any]:
         # In each process that loads: a map is not sent from one to another.
@@ -99,19 +104,10 @@ class PillowSource(CountingSource):
         purpose = self.purpose
         self._begin(epoch)
         images = _Stored(self.path, self._share())
-        workers = usable_cores() if purpose.num_workers < 0 else purpose.num_workers
         side = round(resolution / CENTER_CROP_RATIO)
         images.transform = Compose([Resize(side), CenterCrop(resolution), PILToTensor()])
-        loader = DataLoader(
-            images,
-            batch_size=batch_size or purpose.batch_size,
-            num_workers=workers,
-            multiprocessing_context=worker_context(workers),
-            pin_memory=purpose.device.type == "cuda",
-            worker_init_fn=leave_signals_to_the_trainer,
-            generator=torch.Generator(),
-        )
-        for pixels, labels in loader:
+        batches = load_batches(images, images.name, purpose, batch_size or purpose.batch_size)
+        for pixels, labels in batches:
             self._took(len(labels))
             pixels, labels = (part.to(purpose.device, non_blocking=True) for part in (pixels, labels))
             yield normalize(pixels, purpose), labels

@@ -60,7 +60,7 @@ _EPOCHS = (16, 24, 32, 40, 56, 88)
 VARIANTS = {
     "ffcv": "FFCV's published recipe",
     "blurpool": "with BlurPool, as FFCV's later recipe has it",
-    "ffx": "with what pays beyond FFCV's recipe: docs/recipes.md",
+    "ffx": "with BlurPool and four additions more: docs/recipes.md",
 }
 
 _ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {

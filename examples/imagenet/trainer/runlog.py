@@ -21,6 +21,7 @@ import ffx
 from .config import TrainerConfig
 from .distributed import Ranks
 from .durable import write_durably
+from .entries import read_entries
 
 __all__ = ["LOG", "PARAMS", "WEIGHTS", "RunLog", "describe_setup", "new_run_folder"]
 
@@ -40,6 +41,13 @@ def describe_setup(device: torch.device, ranks: Ranks) -> str:
         return f"{ranks.world} x {torch.cuda.get_device_name(device)}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{f'{ranks.world} x ' if ranks.world > 1 else ''}CPU ({cores} core{'s' if cores != 1 else ''})"
+
+
+def _ends_a_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 class RunLog:
@@ -76,8 +84,10 @@ class RunLog:
     def write(self, **entry: Any) -> dict[str, Any]:
         """Append a line with `entry` and the time, and return it."""
         line = {"timestamp": time.time(), "relative_time": self.seconds, **entry}
-        with open(self.folder / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.folder / LOG
+        with open(path, "a", encoding="utf-8") as file:
+            # A line that a crash cut short must not take this one with it.
+            file.write(("" if _ends_a_line(path) else "\n") + json.dumps(line) + "\n")
         # All of it, since what a run wrote before it was gone on with may be missing there.
         self._copy(PARAMS, LOG)
         return line
@@ -88,7 +98,7 @@ class RunLog:
         if not path.exists():
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("epoch", -1) < epoch]
+        kept = [line for line in lines if any(entry.get("epoch", -1) < epoch for entry in read_entries(line))]
         if kept != lines:
             write_durably(path, "".join(kept).encode())
         self._copy(PARAMS, LOG)

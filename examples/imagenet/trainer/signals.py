@@ -129,6 +129,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
         for number, handler in before.items():
             # A process that ends already needs no more signals, and its status must not become another one.
             signal.signal(number, signal.SIG_IGN if request.number else handler)
+        # A forked process may hold this end, too: closed alone, it would keep the listener waiting.
+        with suppress(OSError):
+            mouth.shutdown(socket.SHUT_RDWR)
         mouth.close()
         thread.join()
         ear.close()

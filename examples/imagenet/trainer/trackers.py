@@ -7,7 +7,6 @@ is said once and left alone from then on.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 from ffx.errors import FfxWarning
 
 from .config import LoggingConfig
+from .entries import read_entries
 from .errors import ConfigurationError
 
 __all__ = ["CURVES", "TENSORBOARD", "Trackers", "draw_curves", "open_trackers"]
@@ -150,8 +150,7 @@ def draw_curves(log: Path, out: Path) -> Path | None:
 def _draw_log(log: Path, out: Path) -> Path | None:
     if importlib.util.find_spec("matplotlib") is None:
         return None
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line]
-    epochs = [line for line in lines if "epoch" in line]
+    epochs = [entry for entry in read_entries(log.read_text(encoding="utf-8")) if "epoch" in entry]
     if not epochs:
         return None
     # Without pyplot: nothing process-wide is touched.

@@ -11,7 +11,7 @@ from torch import nn
 
 from .agreement import Agreement, StopAgreed
 from .display import Display
-from .distributed import sum_over_ranks
+from .distributed import is_lost_contact, sum_over_ranks
 from .errors import TrainingError
 from .learner import Learner
 from .source import Source
@@ -44,34 +44,60 @@ def validate(
 ) -> Scores:
     """Evaluate a model on images of a side in pixels; if asked for, with the outputs of their mirror images added.
 
+    Where one rank fails, the others learn of it at the end, so that all of them are done with it.
+
     Raises:
-        TrainingError: there are no images.
+        TrainingError: there are no images, or another rank failed.
+        Exception: what this rank failed with.
         StopAgreed: all ranks were asked to stop.
     """
     start = time.perf_counter()
     learner.model.eval()
     agreement.begin()
     purpose = source.purpose
-    sums = torch.zeros(5, dtype=torch.float64, device=purpose.device)
-    # Batches that every rank has; one of them may have one more.
-    common = source.images // purpose.ranks.world // purpose.batch_size
-    with (
-        closing(source.epoch(0, resolution)) as batches,
-        closing(display.batches(batches, source.images, "validation")) as shown,
-    ):
-        for number, (images, labels) in enumerate(shown):
-            sums[:4] += _count(learner.outputs(images, adds_mirror_image), labels, 1 + adds_mirror_image)
-            if learner.average:
-                raw = learner.outputs(images, adds_mirror_image, is_raw=True)
-                sums[4] += _count(raw, labels, 1 + adds_mirror_image)[0]
-            if number < common and (decision := agreement.after_step()).stop:
-                raise StopAgreed(decision.stop)
-    correct, among_five, loss, images_seen, raw_correct = sum_over_ranks(sums).tolist()
+    # The sums of `_count`, right guesses of the raw weights, ranks that failed.
+    sums = torch.zeros(6, dtype=torch.float64, device=purpose.device)
+    # Batches that every rank has; one of them may have one more. After each of these the ranks compare notes.
+    left = common = source.images // purpose.ranks.world // purpose.batch_size
+    failure = None
+    try:
+        with (
+            closing(source.epoch(0, resolution)) as batches,
+            closing(display.batches(batches, source.images, "validation")) as shown,
+        ):
+            for number, (images, labels) in enumerate(shown):
+                sums[:4] += _count(learner.outputs(images, adds_mirror_image), labels, 1 + adds_mirror_image)
+                if learner.average:
+                    raw = learner.outputs(images, adds_mirror_image, is_raw=True)
+                    sums[4] += _count(raw, labels, 1 + adds_mirror_image)[0]
+                if number < common:
+                    left -= 1
+                    _stop_if_agreed(agreement)
+    except StopAgreed:
+        raise
+    except Exception as error:
+        if purpose.ranks.world == 1 or is_lost_contact(error):
+            raise
+        failure = error
+    if failure is not None:
+        for _ in range(left):
+            _stop_if_agreed(agreement)
+        sums[5] = 1
+    correct, among_five, loss, images_seen, raw_correct, failed = sum_over_ranks(sums).tolist()
+    if failure is not None:
+        raise failure
+    if failed:
+        raise TrainingError(f"{source.path}: another rank could not evaluate its share of the images")
     if not images_seen:
         raise TrainingError(f"{source.path}: there are no images to evaluate on")
     seconds = time.perf_counter() - start
     raw_top_1 = raw_correct / images_seen if learner.average else None
     return Scores(correct / images_seen, among_five / images_seen, loss / images_seen, seconds, raw_top_1)
+
+
+def _stop_if_agreed(agreement: Agreement) -> None:
+    if (decision := agreement.after_step()).stop:
+        raise StopAgreed(decision.stop)
 
 
 def _count(outputs: torch.Tensor, labels: torch.Tensor, views: int) -> torch.Tensor:

@@ -62,7 +62,9 @@ class WholeNumber:
         if isinstance(value, bool):
             raise ValueError(value)
         number = int(value)
-        if number != float(value) or number < self.minimum or (self.maximum is not None and number > self.maximum):
+        if isinstance(value, float) and number != value:
+            raise ValueError(value)
+        if number < self.minimum or (self.maximum is not None and number > self.maximum):
             raise ValueError(value)
         return number
 
@@ -133,6 +135,9 @@ class Choice:
 
     def parse(self, value: Any) -> str:
         """See `Check`."""
+        if isinstance(value, bool):
+            # YAML's reading of on and off.
+            value = "on" if value else "off"
         if value not in self.words:
             raise ValueError(value)
         return str(value)
