@@ -288,3 +288,18 @@ def test_configuration_made_in_python_is_checked_too():
 def test_params_make_the_same_configuration_again():
     config = read(*DATA, "--lr.lr=0.25", "--training.flip=0").config
     assert TrainerConfig.from_params(config.as_params()) == config
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1])
+def test_seeds_beyond_the_reach_of_floats_are_taken_as_they_are(number):
+    assert read(*DATA, f"--training.seed={number}").config.training.seed == number
+    assert TrainerConfig.from_params({"data.source": "synthetic", "training.seed": number}).training.seed == number
+
+
+def test_on_and_off_of_yaml_are_words_where_an_option_has_them(tmp_path):
+    (tmp_path / "options.yaml").write_text("logging: {tensorboard: off, wandb: on}")
+    logging = read(*DATA, f"--config-file={tmp_path / 'options.yaml'}").config.logging
+    assert (logging.tensorboard, logging.wandb) == ("off", "on")
+    (tmp_path / "options.yaml").write_text("training: {optimizer: off}")
+    with pytest.raises(ConfigurationError, match=r"training\.optimizer: expected sgd, adamw"):
+        read(*DATA, f"--config-file={tmp_path / 'options.yaml'}")

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models
-from trainer.config import ModelConfig
+from trainer.config import ModelConfig, TrainerConfig
 from trainer.errors import ConfigurationError
+from trainer.fitting import demand_fitting_sizes
 from trainer.model import BlurPoolConv2d, make_model
 from trainer.networks import last_norms
 from trainer.optimizers import parameter_groups
@@ -194,3 +195,53 @@ def test_resnet18_for_cifar_without_batch_norms_has_none():
 def test_own_networks_have_no_pretrained_weights():
     with pytest.raises(ConfigurationError, match="there are no weights for cifar_resnet18"):
         make_model(ModelConfig("cifar_resnet18", pretrained=True), 10, use_blurpool=False)
+
+
+def sizes(arch, side, batch_size=2, **options):
+    made_up = {"data.source": "synthetic", "model.arch": arch, "training.batch_size": batch_size}
+    sides = dict.fromkeys(("resolution.min_res", "resolution.max_res", "validation.resolution"), side)
+    return TrainerConfig.from_params({**made_up, **sides, "validation.plain_resolution": 0, **options})
+
+
+@pytest.mark.parametrize(
+    "arch, side, batch_size, message",
+    [
+        (
+            "vit_b_32",
+            64,
+            2,
+            "arch=vit_b_32 does not take batches of 2 images of 64 x 64 pixels in training: Wrong",
+        ),
+        ("inception_v3", 64, 2, "inception_v3 does not take .* 64 x 64 pixels in training: "),
+        (
+            "resnet18",
+            32,
+            1,
+            "does not take batches of 1 images of 32 x 32 .* in training: Expected more than 1 value",
+        ),
+    ],
+)
+def test_sizes_that_a_network_does_not_take_are_named_before_it_is_trained(arch, side, batch_size, message):
+    config = sizes(arch, side, batch_size)
+    model = make_model(config.model, 5, use_blurpool=False)
+    with pytest.raises(ConfigurationError, match=message):
+        demand_fitting_sizes(model, config)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+def test_sizes_of_later_epochs_and_of_validation_are_tried_too():
+    later = sizes("vit_b_32", 224, **{"resolution.schedule": "0,224,2;3,192,2", "training.epochs": 4})
+    model = make_model(later.model, 5, use_blurpool=False)
+    with pytest.raises(ConfigurationError, match="192 x 192 pixels in training"):
+        demand_fitting_sizes(model, later)
+    demand_fitting_sizes(model, sizes("vit_b_32", 224))
+    with pytest.raises(ConfigurationError, match="256 x 256 pixels in validation"):
+        demand_fitting_sizes(model, sizes("vit_b_32", 224, **{"validation.resolution": 256}))
+    demand_fitting_sizes(model, sizes("vit_b_32", 64, **{"training.eval_only": 1, "validation.resolution": 224}))
+
+
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_inceptions_have_the_outputs_of_their_last_layer_alone(arch):
+    with torch.device("meta"):
+        model = make_model(ModelConfig(arch), 5, use_blurpool=False).train()
+        assert model(torch.zeros(2, 3, 128, 128)).shape == (2, 5)

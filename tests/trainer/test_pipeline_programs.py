@@ -438,6 +438,21 @@ def test_speed_table_reports_a_row_that_fails(tmp_path, monkeypatch, capsys):
     assert "fp32 baseline: failed: " in capsys.readouterr().out
 
 
+def test_speed_table_says_of_an_epoch_of_one_step_that_it_has_no_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed_table, "rows_of", lambda *_: [speed_table.Row("fp32 baseline", ("--no-compile",))])
+    monkeypatch.setattr(speed_table, "_run_once", lambda *_: (0.0, 0))
+    assert speed_table.main([*TINY, "--synthetic", "--steps", "2"]) == 1
+    assert "fp32 baseline: failed: an epoch has one step" in capsys.readouterr().out
+
+
+def test_memory_is_looked_at_where_a_batch_has_most_pixels():
+    schedule = {"resolution.schedule": "0,32,4;1,64,2;2,48,2", "training.epochs": 3, "training.device": "cpu"}
+    made_up = {"data.source": "synthetic", "data.synthetic_images": 8, "model.arch": "shufflenet_v2_x0_5"}
+    config = TrainerConfig.from_params({**schedule, **made_up, "validation.resolution": 32})
+    assert single_batch.run_single_batch(config).images == (4, 3, 32, 32)
+    assert single_batch.run_single_batch(config, at_largest=True).images == (2, 3, 64, 64)
+
+
 def test_rows_for_gpus_say_what_is_missing():
     config = TrainingConfig(epochs=18)
     rows = {row.name: row for row in rows_of(config, [2, 8], has_gpu=True, gpu_count=2)}

@@ -123,6 +123,8 @@ def test_new_network_for_binary_cross_entropy_begins_at_one_yes_among_its_classe
     given = {"recipe.loss": "bce", "data.classes": 50, "model.weights": str(tmp_path / "weights.pt")}
     with Trainer(tiny(**given)) as trainer:
         assert torch.equal(trainer.model.fc.bias.detach(), torch.arange(50.0))
+    with Trainer(tiny(**given, **{"model.new_last_layer": 1})) as trainer:
+        torch.testing.assert_close(trainer.model.fc.bias.detach(), bias)
     with Trainer(tiny(**{"data.classes": 50})) as trainer:
         assert trainer.model.fc.bias.detach().unique().numel() > 1
 

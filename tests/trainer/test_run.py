@@ -22,7 +22,7 @@ from data import find_data, open_training, open_validation
 from distributed import is_main_process, mean_over_ranks, world_size
 from model import count_parameters, resnet50
 from optimizer import learning_rates, make_optimizer
-from run import main, read_arguments, worded
+from run import main, make_parser, read_arguments, worded
 from torch import nn
 from train import Trainer
 from train_utils import autocast, parse_progressive_schedule, weight_decay_groups
@@ -202,6 +202,19 @@ def test_resume_goes_on_and_another_training_is_refused_in_words_of_the_flags(pl
     capsys.readouterr()
     assert main([*two_epochs, "--epochs", "3", "--batch-size", "2", "--resume", str(run)]) != 0
     assert worded("--training.resume=x and --training.batch_size=2") == "--resume=x and --batch-size=2"
+
+
+def test_flags_that_messages_of_the_trainer_recommend_are_flags_of_this_program():
+    said = re.findall(
+        r"--[a-z]+\.[a-z_]+(?:=\w+)?", "".join(path.read_text() for path in PROGRAMS.glob("trainer/*.py"))
+    )
+    assert {"--training.precision=fp32", "--training.allow_batch_change=1"} <= set(said)
+    flags = {word for action in make_parser()._actions for word in action.option_strings}
+    for option in said:
+        first = worded(option).split()[0]
+        assert first.partition("=")[0] in flags | {"no"}, option
+    assert worded("--training.precision=fp32") == "--amp off"
+    assert worded("--training.allow_batch_change=1 goes on") == "--set training.allow_batch_change=1 goes on"
 
 
 @pytest.mark.slow

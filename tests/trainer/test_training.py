@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from trainer import learner
 from trainer.checkpoint import load_checkpoint
 from trainer.compiled import COMPILED
 from trainer.errors import CheckpointError, ConfigurationError, DataError, TrainingError
@@ -441,3 +442,19 @@ def test_gpu_trains_in_half_precision_and_channels_last(tiny):
 def test_missing_gpu_is_named(tiny):
     with pytest.raises(ConfigurationError, match="torch finds no GPU"):
         Trainer(tiny(**{"training.device": "cuda"}))
+
+
+def test_checkpoint_of_another_precision_is_taken_with_a_warning(tiny, monkeypatch):
+    """As where a training on a CPU is evaluated on a GPU: there a gradient scaler is in use."""
+    with Trainer(tiny()) as trainer:
+        plain = trainer.learner.state_dicts()
+        trainer.learner.load(**plain)
+    assert plain["scaler"] == {}
+    monkeypatch.setattr(learner, "_make_scaler", lambda enabled: torch.amp.GradScaler("cpu", enabled=True))
+    with Trainer(tiny()) as trainer:
+        scaled = trainer.learner.state_dicts()
+        with pytest.warns(FfxWarning, match="trained in another precision and is gone on with in fp16"):
+            trainer.learner.load(**plain)
+    monkeypatch.undo()
+    with Trainer(tiny()) as trainer, pytest.warns(FfxWarning, match="trained in fp16 and is gone on with in another"):
+        trainer.learner.load(**scaled)
