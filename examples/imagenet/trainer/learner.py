@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,10 @@ from .stochastic_depth import apply_stochastic_depth
 __all__ = ["Learner", "choose_precision"]
 
 _LOG = logging.getLogger(__name__)
+# Its name since torch 2.14; before, it was broadcast_buffers.
+_SHARES_BUFFERS = "forward_sync_buffers"
+if _SHARES_BUFFERS not in inspect.signature(DistributedDataParallel).parameters:
+    _SHARES_BUFFERS = "broadcast_buffers"
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -82,7 +87,7 @@ class Learner:
         if ranks.world > 1:
             # `share_buffers` gives the first rank's to the others where they matter; a step in training uses none.
             self._wrapped = DistributedDataParallel(
-                self.model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+                self.model, device_ids=[device] if device.type == "cuda" else None, **{_SHARES_BUFFERS: False}
             )
         self._compiled = CompiledModel(self._wrapped, device, say) if training.compile else None
         self.optimizer = make_optimizer(training, self.model, config.lr.lr)
