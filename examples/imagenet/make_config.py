@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = parser.add_mutually_exclusive_group()
     for variant, about in VARIANTS.items():
         if variant != "ffcv":
-            recipe.add_argument(f"--{variant}", dest="variant", action="store_const", const=variant, help=about)
+            recipe.add_argument(
+                f"--{variant.replace('_', '-')}", dest="variant", action="store_const", const=variant, help=about
+            )
     parser.add_argument("--write-shipped", type=Path, metavar="ROOT", help="write the shipped files below ROOT instead")
     given = parser.parse_args(arguments)
     if given.write_shipped:

@@ -54,6 +54,12 @@ FFX = {
     }
     for arch, ema in {"rn50": 0.998, "rn18": 0.999}.items()
 }
+MUON = {
+    "training.optimizer": "muon",
+    "lr.lr": 0.02,
+    "training.momentum": 0.95,
+    "training.weight_decay": 0.01,
+}
 PLAIN = {
     "training.nesterov": False,
     "training.no_decay": "norms",
@@ -81,15 +87,16 @@ def test_repository_holds_what_the_generator_makes():
 def test_shipped_file_has_the_published_recipe(name):
     config = read(name)
     arch, stem = name.split("_")[0], Path(name).stem
-    variant = stem.split("_")[0] if "_" in stem else "ffcv"
-    epochs = int(stem.split("_")[1]) if "_" in stem else {row.uuid: row.epochs for row in PUBLISHED}[stem]
+    variant, _, length = stem.rpartition("_") if "_" in stem else ("ffcv", "", "")
+    epochs = int(length) if length else {row.uuid: row.epochs for row in PUBLISHED}[stem]
     start, end = RAMPS[epochs]
     expected = {
         **COMMON,
         **OWN[arch],
         "training.epochs": epochs,
         "training.use_blurpool": variant != "ffcv",
-        **(FFX[arch] if variant == "ffx" else PLAIN),
+        **(FFX[arch] if variant in ("ffx", "ffx_muon") else PLAIN),
+        **(MUON if variant == "ffx_muon" else {}),
         "resolution.start_ramp": start,
         "resolution.end_ramp": end,
     }
@@ -125,7 +132,10 @@ def test_make_config_prints_the_recipe():
     assert printed == config_text("rn50", 20, "blurpool")
 
 
-@pytest.mark.parametrize("flags, variant", [([], "ffcv"), (["--blurpool"], "blurpool"), (["--ffx"], "ffx")])
+@pytest.mark.parametrize(
+    "flags, variant",
+    [([], "ffcv"), (["--blurpool"], "blurpool"), (["--ffx"], "ffx"), (["--ffx-muon"], "ffx_muon")],
+)
 def test_make_config_knows_each_recipe(flags, variant, capsys):
     assert make_config.main(["--arch", "rn18", "--epochs", "20", *flags]) == 0
     assert capsys.readouterr().out == config_text("rn18", 20, variant)
@@ -138,6 +148,7 @@ def test_recipe_of_the_benchmark_is_the_shipped_one():
     assert RECIPES["ffx"].keys() == FFX["rn18"].keys() | {"training.use_blurpool"}
     for name, value in RECIPES["ffx"].items():
         assert name == "recipe.ema" or read("rn18_configs/ffx_16.yaml").as_params()[name] == value
+    assert RECIPES["muon"] == {**MUON, "training.nesterov": 1}
 
 
 def test_make_config_refuses_half_a_question(capsys):
