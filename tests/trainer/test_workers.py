@@ -49,18 +49,21 @@ def batches(images, workers):
     return load_batches(images, lambda index: f"number {index}", purpose, 4)
 
 
+@pytest.fixture
 def workers_left():
-    return [process for process in multiprocessing.active_children() if process.daemon]
+    """Which processes there are that were not there before the test."""
+    before = set(multiprocessing.active_children())
+    return lambda: set(multiprocessing.active_children()) - before
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_samples_come_in_order_by_any_number_of_processes(workers):
+def test_samples_come_in_order_by_any_number_of_processes(workers, workers_left):
     assert [batch[1].tolist() for batch in batches(Numbers(), workers)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert not workers_left()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_sample_that_cannot_be_read_is_named_without_a_traceback(workers):
+def test_sample_that_cannot_be_read_is_named_without_a_traceback(workers, workers_left):
     seen = []
     with pytest.raises(DataError) as caught:
         seen += batches(Numbers(5, raise_two_lines), workers)
@@ -68,13 +71,13 @@ def test_sample_that_cannot_be_read_is_named_without_a_traceback(workers):
     assert not workers_left()
 
 
-def test_process_that_is_killed_is_an_error_and_the_others_end():
+def test_process_that_is_killed_is_an_error_and_the_others_end(workers_left):
     with pytest.raises(DataError, match="ended from outside"):
         list(batches(Numbers(5, be_killed), 2))
     assert not workers_left()
 
 
-def test_epoch_that_is_left_ends_its_processes():
+def test_epoch_that_is_left_ends_its_processes(workers_left):
     given = batches(Numbers(), 2)
     next(given)
     assert workers_left()
@@ -88,7 +91,7 @@ def test_program_that_forgets_an_epoch_ends():
         "given = batches(Numbers(), 2)\nnext(given)\nprint('ends now')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROGRAMS), str(PROGRAMS.parent.parent)])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, env=environment)
     assert (done.returncode, done.stdout) == (0, "ends now\n"), done.stderr
 
 
@@ -117,7 +120,7 @@ def test_damaged_image_of_a_folder_ends_the_program_with_its_name(damaged_folder
         PROGRAMS / "train_imagenet.py",
         *(f"--{name}={value}" for name, value in options.items()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert f"train_imagenet.py: error: {cut}: cannot be read as an image: OSError" in done.stderr
     assert "Traceback" not in done.stderr
