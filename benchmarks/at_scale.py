@@ -94,16 +94,18 @@ def project(loader: dict[str, Any], remote: dict[str, Any], local: dict[str, Any
 
 
 def _rows(kind: str, results: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None:
-    loader = goals.newest(read_rows(results / "loader.jsonl"), kind, SIZE).get("ffx")
     own = [
         row
         for row in read_rows(results / "remote.jsonl")
         if (row["kind"], row["order"], row["size"]) == (kind, "quasi_random", SIZE)
     ]
     newest = {row["from"]: row for row in sorted(own, key=lambda row: row["time"])}
-    if loader is None or not {"local", "nginx"} <= newest.keys():
+    if not {"local", "nginx"} <= newest.keys():
         return None
-    return dict(loader), newest["nginx"], newest["local"]
+    # Cores that decode and cores that fetch are added up: they have to be those of one machine.
+    rows = [row for row in read_rows(results / "loader.jsonl") if row["machine"] == newest["nginx"]["machine"]]
+    loader = goals.newest(rows, kind, SIZE).get("ffx")
+    return None if loader is None else (dict(loader), newest["nginx"], newest["local"])
 
 
 def _lines(kind: str, scales: Sequence[Scale]) -> Iterator[str]:
