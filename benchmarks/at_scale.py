@@ -8,7 +8,7 @@ their sources. Nothing of it was run at this scale: every figure of the tables i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ class Scale:
 
 def project(loader: dict[str, Any], remote: dict[str, Any], local: dict[str, Any], gpus: int) -> Scale:
     """Project from a row of `loader` and two of `remote`: from nginx by pages, and the file itself."""
-    # Not the file by its pictures: pages of a small file are not full.
-    image_bytes = remote["bytes"] / remote["samples"]
+    image_bytes = _image_bytes(remote)
     images = gpus * GPU_IMAGES_A_SECOND
     bytes_a_second, nodes = images * image_bytes, gpus / NODE_GPUS
     requests = bytes_a_second * remote["requests"] / remote["bytes"]
@@ -91,6 +90,11 @@ def project(loader: dict[str, Any], remote: dict[str, Any], local: dict[str, Any
             "requests": requests / PREFIX_REQUESTS_A_SECOND,
         },
     )
+
+
+def _image_bytes(remote: Mapping[str, Any]) -> float:
+    """Of what was fetched. Not the file's by its pictures: pages of a small file are not full."""
+    return remote["bytes"] / remote["samples"]
 
 
 def _rows(kind: str, results: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None:
@@ -143,7 +147,7 @@ def document_part(results: Path = RESULTS) -> str:
         if rows is None:
             raise SystemExit(f"benchmarks: at_scale: no rows of {kind} in `loader` and `remote` (quasi_random, nginx)")
         loader, remote, local = rows
-        image_kb = remote["bytes"] / remote["samples"] / 1000
+        image_kb = _image_bytes(remote) / 1000
         measured = (
             f"Measured: {loader['images_a_second']['median']:,.0f} images a second and core at {SIZE} px, "
             f"{image_kb:,.1f} kB an image, {remote['requests']} requests "

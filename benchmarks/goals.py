@@ -19,7 +19,7 @@ from .files import KINDS
 from .harness import table_line
 from .rows import ROOT, read_rows
 
-__all__ = ["GOALS", "ROWS", "Goal", "add_options", "fullest", "goal_lines", "goal_table", "newest", "run"]
+__all__ = ["GOALS", "ROWS", "Goal", "add_options", "fullest", "goal_lines", "goal_table", "newest", "peer_runs", "run"]
 
 ROWS = ROOT / "benchmarks" / "results" / "loader.jsonl"
 SIZES = (160, 224)
@@ -66,6 +66,12 @@ def fullest(rows: Sequence[Mapping[str, Any]], kind: str, size: int) -> tuple[in
     lengths = {row["task"]["samples"] for row in rows if row["benchmark"] == "loader"} or {loader.SAMPLES}
     runs = [(length, newest(rows, kind, size, length)) for length in sorted(lengths, reverse=True)]
     return max(runs, key=lambda run: len(run[1]))
+
+
+def peer_runs(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[int, tuple[int, dict[str, Mapping[str, Any]]]]:
+    """By size, what `fullest` finds where it is more than ffx and FFCV."""
+    found = {size: fullest(rows, kind, size) for size in SIZES}
+    return {size: run for size, run in found.items() if len(run[1]) > 2}
 
 
 def goal_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, list[str]]]:

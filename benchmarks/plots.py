@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .goals import GOALS, SIZES, fullest, newest
+from .goals import GOALS, SIZES, newest, peer_runs
 
 __all__ = ["draw_all", "draw_feeding", "draw_kernels", "draw_peers", "draw_ratios", "draw_scaling"]
 
@@ -109,23 +109,22 @@ def draw_ratios(rows: Rows, out: Path) -> list[Path]:
 
 def draw_peers(rows: Rows, out: Path, kind: str = "jpg500") -> list[Path]:
     """Images a second of all peers on the same JPEGs."""
-    runs = {size: fullest(rows, kind, size) for size in SIZES}
-    found = {size: peers for size, (_, peers) in runs.items() if len(peers) > 2}
-    names = list(dict.fromkeys(name for peers in found.values() for name in peers))
+    found = peer_runs(rows, kind)
+    names = list(dict.fromkeys(name for _, peers in found.values() for name in peers))
     if not names:
         return []
 
     def best(name: str) -> float:
-        return max(peers[name]["images_a_second"]["median"] for peers in found.values() if name in peers)
+        return max(peers[name]["images_a_second"]["median"] for _, peers in found.values() if name in peers)
 
     names.sort(key=best, reverse=True)
     figure, axes = _new_figure(1.3 + 0.5 * len(names))
     for number, name in enumerate(names):
-        for offset, (size, peers) in enumerate(found.items()):
+        for offset, (size, (samples, peers)) in enumerate(found.items()):
             if name in peers:
                 rate = peers[name]["images_a_second"]
                 place = number + 0.4 * (offset - (len(found) - 1) / 2)
-                label = f"{size} px, epochs of {runs[size][0]:,}" if number == 0 else "_"
+                label = f"{size} px, epochs of {samples:,}" if number == 0 else "_"
                 _bar(axes, place, rate, 0.36, COLOURS[offset], label)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.invert_yaxis()
@@ -133,7 +132,7 @@ def draw_peers(rows: Rows, out: Path, kind: str = "jpg500") -> list[Path]:
     _label(axes, "images a second, one worker on one core")
     axes.margins(x=0.1)
     axes.legend(frameon=False, fontsize=9)
-    used = [row for peers in found.values() for row in peers.values()]
+    used = [row for _, peers in found.values() for row in peers.values()]
     return _save(figure, axes, "Loaders on the same JPEGs, at most 500 px, quality 90", _of_run(used), out, "peers")
 
 

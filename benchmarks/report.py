@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .goals import GOALS, SIZES, fullest, newest
+from .goals import GOALS, SIZES, newest, peer_runs
 from .harness import table_line
 from .rows import ROOT, read_rows
 
@@ -43,8 +43,7 @@ def _goal_lines(rows: Rows) -> Iterator[str]:
 
 def _peer_lines(rows: Rows) -> Iterator[str]:
     """All peers on the JPEGs of 500 px, where more than ffx and FFCV were measured."""
-    found = {size: fullest(rows, "jpg500", size) for size in SIZES}
-    found = {size: run for size, run in found.items() if len(run[1]) > 2}
+    found = peer_runs(rows, "jpg500")
     if not found:
         return
     yield ""
@@ -61,7 +60,7 @@ def _rate(row: Mapping[str, Any] | None) -> str:
 def _origin(rows: Rows) -> str:
     """Where the table's figures come from, in one sentence."""
     used = [row for goal in GOALS for size in SIZES for row in newest(rows, goal.kind, size).values()]
-    used += [row for size in SIZES for row in fullest(rows, "jpg500", size)[1].values()]
+    used += [row for _, peers in peer_runs(rows, "jpg500").values() for row in peers.values()]
     row = max(used, key=lambda row: row["time"])
     commits = sorted({(row["commit"] or "unknown")[:9] for row in used})
     versions, machine = row["versions"], row["machine"]

@@ -188,10 +188,10 @@ def read_options() -> Options:
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     files.add_argument("--config-file", "-C", action="append", default=[])
     _check_config_files(files.parse_known_args()[0].config_file, {".".join(path) for path in config.entries})
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, allow_abbrev=False)
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(_help(config))
         raise SystemExit(0)
+    parser = argparse.ArgumentParser(prog=PROGRAM, allow_abbrev=False)
     config.augment_argparse(parser)
     config.collect_argparse_args(parser)
     _check_values(config)

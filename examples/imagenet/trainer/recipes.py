@@ -64,7 +64,7 @@ VARIANTS = {
     "ffx_muon": "the same, trained by Muon (pip install pytorch_optimizer)",
 }
 # Rate, momentum and decay as measured on small data with batches of 64: all but the network's last layer and vectors.
-_MUON = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.01}
+_MUON = {"lr": {"lr": 0.02}, "training": {"optimizer": "muon", "momentum": 0.95, "weight_decay": 0.01}}
 
 _ARCHITECTURES: dict[str, dict[str, dict[str, Any]]] = {
     "rn50": {
@@ -93,7 +93,7 @@ def published_by_uuid(uuid: str) -> Published | None:
 
 def make_config(arch: str, epochs: int, variant: str = "ffcv") -> dict[str, dict[str, Any]]:
     """The recipe for `rn50` or `rn18` in one of `VARIANTS`, stretched to `epochs`: options by section."""
-    own, is_ffx, has_muon = _ARCHITECTURES[arch], variant.startswith("ffx"), variant == "ffx_muon"
+    own, is_ffx = _ARCHITECTURES[arch], variant.startswith("ffx")
     config = {
         "model": own["model"],
         "resolution": {
@@ -104,24 +104,21 @@ def make_config(arch: str, epochs: int, variant: str = "ffcv") -> dict[str, dict
         },
         "data": {"num_workers": 12, "in_memory": 1},
         # A training of one or two epochs has to come down, too.
-        "lr": {
-            **({"lr": _MUON["lr"]} if has_muon else own["lr"]),
-            "lr_schedule_type": "cyclic",
-            "lr_peak_epoch": min(_PEAK_EPOCH, epochs // 2),
-        },
+        "lr": {**own["lr"], "lr_schedule_type": "cyclic", "lr_peak_epoch": min(_PEAK_EPOCH, epochs // 2)},
         "training": {
             "epochs": epochs,
-            "optimizer": "muon" if has_muon else "sgd",
-            "momentum": _MUON["momentum"] if has_muon else 0.9,
+            "optimizer": "sgd",
+            "momentum": 0.9,
             "label_smoothing": 0.1,
             **own["training"],
-            **({"weight_decay": _MUON["weight_decay"]} if has_muon else {}),
             "use_blurpool": int(variant != "ffcv"),
             **({"nesterov": 1, "no_decay": "norms_and_biases"} if is_ffx else {}),
         },
         "validation": {"resolution": 256, "lr_tta": 1},
         "dist": own["dist"],
     }
+    if variant == "ffx_muon":
+        config |= {section: {**config[section], **options} for section, options in _MUON.items()}
     return {**config, "recipe": {**own["recipe"], "alternating_flip": 1}} if is_ffx else config
 
 
@@ -132,10 +129,9 @@ def _rounded(value: float) -> int:
 def config_text(arch: str, epochs: int, variant: str = "ffcv") -> str:
     """The recipe as a YAML file."""
     row = next((row for row in PUBLISHED if (row.arch, row.epochs) == (arch, epochs)), None)
-    kind = {"ffcv": "", "blurpool": " with BlurPool", "ffx": ", ffx's recipe", "ffx_muon": ", ffx's recipe with Muon"}[
-        variant
-    ]
-    name = {"rn50": "ResNet-50", "rn18": "ResNet-18"}[arch] + kind
+    ffx = ", ffx's recipe"
+    kinds = {"ffcv": "", "blurpool": " with BlurPool", "ffx": ffx, "ffx_muon": f"{ffx} with Muon"}
+    name = {"rn50": "ResNet-50", "rn18": "ResNet-18"}[arch] + kinds[variant]
     lines = [f"# {name}, {epochs} epochs; made by examples/imagenet/make_config.py."]
     if variant.startswith("ffx"):
         lines.append("# Chosen on small data (docs/recipes.md); not trained on ImageNet yet.")
